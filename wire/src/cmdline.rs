@@ -1,0 +1,316 @@
+//! The kernel's command line: `key=value` words, the same from Limine and from `qemu -append`.
+//!
+//! The host writes it with [`Options`]' `Display`, the guest reads it with [`Options::parse`]; a word that is unknown,
+//! or that has a bad value, is an error that names the word and what was expected.
+
+use core::fmt;
+
+/// Defines an enumeration whose values have names on the command line.
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vmeta])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order in which help shows them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// Every name, for error messages: `a|b|c`.
+            pub const NAMES: &'static str = named!(@join $($text)+);
+
+            /// The name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The value with this name.
+            #[must_use]
+            pub fn by_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|v| v.name() == name)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+    (@join $first:literal $($rest:literal)*) => { concat!($first $(, "|", $rest)*) };
+}
+
+named! {
+    /// What the image does.
+    Run {
+        /// A workload, for as long as asked, with a verdict at the end.
+        Stress = "stress",
+        /// One self-test, by its name.
+        Test = "test",
+    }
+}
+
+named! {
+    /// The stress workloads.
+    Workload {
+        /// All the others, one after the other and at once.
+        Mixed = "mixed",
+        /// All CPUs spawn threads that touch their whole stack and end themselves, staggered and at a barrier.
+        AbortStorm = "abort-storm",
+        /// Threads abort each other, running and not.
+        CrossAbort = "cross-abort",
+        /// Map, touch on every CPU, unmap, remap the same address to another frame, read it everywhere.
+        UnmapStorm = "unmap-storm",
+        /// A share of the threads run into their guards.
+        Overflow = "overflow",
+        /// One-page shootdowns and bare IPI round trips in turn, the other CPUs waiting in a pause loop.
+        Latency = "latency",
+    }
+}
+
+named! {
+    /// The shootdown protocols.
+    Protocol {
+        /// A slot for each pair of initiator and target; initiators run in parallel.
+        Scoreboard = "scoreboard",
+        /// One global lock, one counter, all other CPUs.
+        Broadcast = "broadcast",
+    }
+}
+
+named! {
+    /// Faults that can be put back on purpose. Only an image built with the feature `seeded-bugs` obeys.
+    Bug {
+        /// A stack is published for reaping before its CPU has left it.
+        PublishBeforeSwitch = "publish-before-switch",
+        /// Joiners are woken before the thread has left its stack.
+        JoinBeforeOffStack = "join-before-off-stack",
+        /// Frames and addresses come free without any CPU being asked to flush.
+        SkipShootdown = "skip-shootdown",
+        /// Frames and addresses come free before the CPUs acknowledged.
+        FreeBeforeAck = "free-before-ack",
+        /// The reaper waits for acknowledgements with its lock held.
+        ShootdownUnderLock = "shootdown-under-lock",
+        /// The last pending stack is forgotten.
+        LostPending = "lost-pending",
+        /// One shootdown IPI is not sent.
+        DropIpi = "drop-ipi",
+        /// A pending stack is reaped twice.
+        DoubleReap = "double-reap",
+    }
+}
+
+/// Everything that can be said on the command line.
+///
+/// `T` is the text of the test's name: borrowed from the line in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options<'a> {
+    /// `run=`: what to do.
+    pub run: Run,
+    /// `test=`: which self-test, with `run=test`.
+    pub test: &'a str,
+    /// `workload=`: which stress workload.
+    pub workload: Workload,
+    /// `protocol=`: which shootdown protocol.
+    pub protocol: Protocol,
+    /// `seed=`: where the workloads' pseudo-random choices start.
+    pub seed: u64,
+    /// `seconds=`: how long to run, if `rounds` is 0.
+    pub seconds: u32,
+    /// `rounds=`: how many rounds to run; 0 means by time.
+    pub rounds: u64,
+    /// `stack-pages=`: size of the threads' stacks, in 4 KiB pages.
+    pub stack_pages: u32,
+    /// `guard-pages=`: size of each guard, in 4 KiB pages.
+    pub guard_pages: u32,
+    /// `tick-hz=`: timer ticks a second on each CPU.
+    pub tick_hz: u32,
+    /// `delay=`: busy iterations between leaving the run queue and leaving the stack, on every exit.
+    pub delay: u32,
+    /// `flush-ceiling=`: a request for more pages than this flushes everything.
+    pub flush_ceiling: u32,
+    /// `bug=`: the fault to put back.
+    pub bug: Option<Bug>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            run: Run::Stress,
+            test: "",
+            workload: Workload::Mixed,
+            protocol: Protocol::Scoreboard,
+            seed: 1,
+            seconds: 10,
+            rounds: 0,
+            stack_pages: 4,
+            guard_pages: 1,
+            tick_hz: 200,
+            delay: 0,
+            flush_ceiling: 33,
+            bug: None,
+        }
+    }
+}
+
+/// A word of the command line that cannot be obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CmdlineError<'a> {
+    /// No option has this key.
+    UnknownWord(&'a str),
+    /// The key is known, the value is not.
+    BadValue {
+        /// The whole word.
+        word: &'a str,
+        /// What would have been understood.
+        expected: &'static str,
+    },
+    /// `run=test` without `test=`.
+    NoTest,
+}
+
+impl fmt::Display for CmdlineError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownWord(word) => write!(f, "unknown word '{word}', expected one of {KEYS}"),
+            Self::BadValue { word, expected } => write!(f, "bad value in '{word}', expected {expected}"),
+            Self::NoTest => f.write_str("'run=test' needs 'test=NAME'"),
+        }
+    }
+}
+
+impl core::error::Error for CmdlineError<'_> {}
+
+const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
+                    flush-ceiling= bug=";
+
+impl<'a> Options<'a> {
+    /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
+    ///
+    /// # Errors
+    /// The first word that cannot be obeyed.
+    pub fn parse(line: &'a str) -> Result<Self, CmdlineError<'a>> {
+        let mut options = Self::default();
+        for word in line.split_ascii_whitespace() {
+            options.word(word)?;
+        }
+        if options.run == Run::Test && options.test.is_empty() {
+            return Err(CmdlineError::NoTest);
+        }
+        Ok(options)
+    }
+
+    fn word(&mut self, word: &'a str) -> Result<(), CmdlineError<'a>> {
+        let (key, value) = word.split_once('=').ok_or(CmdlineError::UnknownWord(word))?;
+        let bad = |expected| CmdlineError::BadValue { word, expected };
+        let within = |low: u64, high: u64, expected| {
+            number(value).filter(|n| (low..=high).contains(n)).ok_or(CmdlineError::BadValue { word, expected })
+        };
+        match key {
+            "run" => self.run = Run::by_name(value).ok_or(bad(Run::NAMES))?,
+            "test" => self.test = value,
+            "workload" => self.workload = Workload::by_name(value).ok_or(bad(Workload::NAMES))?,
+            "protocol" => self.protocol = Protocol::by_name(value).ok_or(bad(Protocol::NAMES))?,
+            "seed" => self.seed = within(0, u64::MAX, "a number, decimal or 0x…")?,
+            "seconds" => self.seconds = within(1, 1_000_000, "1 to 1000000 (s)")? as u32,
+            "rounds" => self.rounds = within(0, u64::MAX, "a number of rounds, 0 for 'by time'")?,
+            "stack-pages" => self.stack_pages = within(1, 4096, "1 to 4096 (pages of 4 KiB)")? as u32,
+            "guard-pages" => self.guard_pages = within(1, 1024, "1 to 1024 (pages of 4 KiB)")? as u32,
+            "tick-hz" => self.tick_hz = within(1, 10_000, "1 to 10000 (Hz)")? as u32,
+            "delay" => self.delay = within(0, 1_000_000_000, "0 to 1000000000 (iterations)")? as u32,
+            "flush-ceiling" => self.flush_ceiling = within(0, 4096, "0 to 4096 (pages)")? as u32,
+            "bug" => self.bug = Some(Bug::by_name(value).ok_or(bad(Bug::NAMES))?),
+            _ => return Err(CmdlineError::UnknownWord(word)),
+        }
+        Ok(())
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+impl fmt::Display for Options<'_> {
+    /// The shortest line that [`Options::parse`] reads back as these options.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let default = Self::default();
+        write!(f, "run={}", self.run)?;
+        macro_rules! word {
+            ($field:ident, $key:literal) => {
+                if self.$field != default.$field {
+                    write!(f, concat!(" ", $key, "={}"), self.$field)?;
+                }
+            };
+        }
+        word!(test, "test");
+        word!(workload, "workload");
+        word!(protocol, "protocol");
+        word!(seed, "seed");
+        word!(seconds, "seconds");
+        word!(rounds, "rounds");
+        word!(stack_pages, "stack-pages");
+        word!(guard_pages, "guard-pages");
+        word!(tick_hz, "tick-hz");
+        word!(delay, "delay");
+        word!(flush_ceiling, "flush-ceiling");
+        if let Some(bug) = self.bug {
+            write!(f, " bug={bug}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nothing_said_means_the_defaults() {
+        assert_eq!(Options::parse("  \t ").unwrap(), Options::default());
+    }
+
+    #[test]
+    fn an_unknown_word_is_named() {
+        assert_eq!(Options::parse("seed=3 colour=blue").unwrap_err(), CmdlineError::UnknownWord("colour=blue"));
+        assert_eq!(Options::parse("stress").unwrap_err(), CmdlineError::UnknownWord("stress"));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_was_expected() {
+        for word in ["run=walk", "seed=", "seed=-1", "seconds=0", "stack-pages=5000", "workload=", "bug=none"] {
+            let error = Options::parse(word).unwrap_err();
+            assert!(matches!(error, CmdlineError::BadValue { word: w, .. } if w == word), "{error}");
+        }
+        let text = Options::parse("protocol=x").unwrap_err().to_string();
+        assert_eq!(text, "bad value in 'protocol=x', expected scoreboard|broadcast");
+    }
+
+    #[test]
+    fn a_test_run_needs_a_test() {
+        assert_eq!(Options::parse("run=test").unwrap_err(), CmdlineError::NoTest);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..6, p in 0usize..2, b in prop::option::of(0usize..8), delay in 0u32..1000) {
+            let options = Options {
+                seed, rounds, seconds, delay,
+                workload: Workload::ALL[w],
+                protocol: Protocol::ALL[p],
+                bug: b.map(|b| Bug::ALL[b]),
+                ..Options::default()
+            };
+            let line = options.to_string();
+            prop_assert_eq!(Options::parse(&line).unwrap(), options);
+        }
+
+        #[test]
+        fn no_line_makes_it_panic(line in ".{0,200}") {
+            let _ = Options::parse(&line);
+        }
+    }
+}
