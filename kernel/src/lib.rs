@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Palisade's library kernel: all of the hardware and all of the `unsafe`.
+//!
+//! A boot image (the crate `stress`) names its main function with [`entry!`] and gets a machine with every CPU up, its
+//! own page tables, preemptive [threads](thread) on guarded stacks, and [guarded mappings](mem). The protocols, TLB
+//! shootdown and the hand-over of dead stacks, are the crate `smp`; this crate gives them a machine.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+#[macro_use]
+pub mod console;
+pub mod boot;
+pub mod bug;
+pub mod cpu;
+pub mod mem;
+pub mod record;
+pub mod stats;
+mod sync;
+pub mod thread;
+pub mod time;
+mod trap;
+
+pub use boot::{exit, options};
+pub use sync::SpinLock;
+
+/// Names the function that the kernel runs, in the thread `main`, when the machine is up. Its answer ends the run.
+///
+/// ```ignore
+/// kernel::entry!(main);
+/// fn main() -> Result<(), &'static str> { Ok(()) }
+/// ```
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[cfg(target_os = "none")]
+        // SAFETY: no other symbol of the image has this name, and the kernel declares it with this signature.
+        #[unsafe(no_mangle)]
+        extern "Rust" fn palisade_main() -> Result<(), &'static str> {
+            $main()
+        }
+    };
+}

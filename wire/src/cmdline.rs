@@ -95,8 +95,6 @@ named! {
         LostPending = "lost-pending",
         /// One shootdown IPI is not sent.
         DropIpi = "drop-ipi",
-        /// A pending stack is reaped twice.
-        DoubleReap = "double-reap",
     }
 }
 
@@ -296,7 +294,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..6, p in 0usize..2, b in prop::option::of(0usize..8), delay in 0u32..1000) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..6, p in 0usize..2, b in prop::option::of(0usize..7), delay in 0u32..1000) {
             let options = Options {
                 seed, rounds, seconds, delay,
                 workload: Workload::ALL[w],

@@ -1,0 +1,295 @@
+//! Boot, as one list: the first CPU on the left, every other one on the right.
+//!
+//! ```text
+//!   start                                        start_other
+//!   descriptors, per-CPU data                    the kernel's page tables
+//!   serial ports                                 descriptors, per-CPU data
+//!   boot loader's answers, command line          local APIC
+//!   frames, page tables, heap                    online: from here on asked to flush
+//!   local APIC, clocks                           timer
+//!   stacks of its own                            idle
+//!   shootdown protocol; online
+//!   the other CPUs, one after the other  ──▶
+//!   thread `main`; timer; idle
+//! ```
+//! The boot stack is the boot loader's: not guarded, and left for good at the end of the list. Memory that the boot
+//! loader marks as reclaimable is not reclaimed: its answers, and the command line in them, stay where they are.
+
+mod loader;
+
+use crate::cpu::descriptors::OwnStack;
+use crate::cpu::{self, Cpu, REACHABLE, apic, entry};
+use crate::mem::guarded::{self, Fill, MapError};
+use crate::mem::paging::{self, Access, Section};
+use crate::mem::slots::Kind;
+use crate::mem::{frames, tlb};
+use crate::sync::irq::IrqsOff;
+use crate::{bug, console, record, thread, time};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use smp::{CpuId, CpuSet, MAX_CPUS};
+use spin::Once;
+use wire::{Options, Record, exit};
+use x86_64::instructions::{hlt, interrupts, port::Port};
+
+/// Pages of the stack on which a CPU's interrupt handlers and its scheduler run.
+const CPU_STACK_PAGES: u64 = 4;
+/// Pages of each stack for #DF, NMI and #MC.
+const OWN_STACK_PAGES: u64 = 4;
+/// Pages of the stack of the thread `main`: it gathers and sends the results.
+const MAIN_STACK_PAGES: u64 = 64;
+
+static OPTIONS: Once<Options<'static>> = Once::new();
+/// CPUs were left where the boot loader keeps them.
+static PARKED: AtomicBool = AtomicBool::new(false);
+
+#[cfg(target_os = "none")]
+unsafe extern "Rust" {
+    /// The boot image's main function; [`crate::entry!`] defines it.
+    safe fn palisade_main() -> Result<(), &'static str>;
+}
+#[cfg(not(target_os = "none"))]
+fn palisade_main() -> Result<(), &'static str> {
+    Ok(())
+}
+
+/// What the command line says.
+///
+/// # Panics
+/// If the kernel has not read it yet.
+pub fn options() -> &'static Options<'static> {
+    OPTIONS.get().expect("the command line is read first")
+}
+
+/// The first CPU's way.
+///
+/// # Safety
+/// Called by the boot loader, once, in the state that the Limine protocol describes.
+#[cfg_attr(target_os = "none", unsafe(no_mangle))]
+#[cfg_attr(not(target_os = "none"), allow(dead_code))]
+unsafe extern "C" fn palisade_start() -> ! {
+    let cpu = cpu::boot_cpu();
+    // SAFETY: the first thing that happens, and once.
+    unsafe {
+        cpu.descriptors.load();
+        cpu::install(cpu);
+    }
+    console::init();
+    record::init();
+    println!("Palisade {}", env!("CARGO_PKG_VERSION"));
+    let answers = loader::answers().unwrap_or_else(|missing| unusable(format_args!("boot loader: {missing}")));
+    let options = read_command_line(answers.cmdline);
+    let memory = take_over_memory(&answers);
+    cpu.stats.allocate();
+
+    let irqs = IrqsOff::new();
+    apic::discover();
+    cpu.apic_id.set(apic::enable(&irqs));
+    time::calibrate(&irqs);
+
+    let offered = answers.cpus.len();
+    let used = offered.min(MAX_CPUS);
+    tlb::init(options.protocol, used, options.flush_ceiling);
+    thread::set_defaults(options.stack_pages, options.guard_pages);
+    thread::set_exit_delay(options.delay);
+    give_stacks(cpu);
+    tlb::came_online();
+    start_others(&answers, cpu.apic_id.get(), used);
+
+    println!(
+        "{used} CPUs, {} MiB, {}, booted by {} {} ({:?})",
+        memory >> 20,
+        if apic::is_x2apic() { "x2APIC" } else { "xAPIC" },
+        answers.bootloader.0,
+        answers.bootloader.1,
+        answers.firmware,
+    );
+    say_hello(&answers, used, memory);
+    let main = thread::Builder::new().name("main").stack_pages(MAIN_STACK_PAGES).on(CpuId::new(0)).spawn(run_main);
+    if let Err(error) = main {
+        unusable(format_args!("{error}"));
+    }
+    apic::start_timer(&irqs, time::timer_count(options.tick_hz));
+    core::mem::forget(irqs); // interrupts come on with the first thread
+    cpu.irq_off_depth.set(0);
+    // SAFETY: stack, idle thread and descriptors are set up; interrupts are off.
+    unsafe { entry::start() }
+}
+
+/// Any other CPU's way; `info.extra` is the address of its [`Cpu`].
+///
+/// # Safety
+/// Called by the boot loader, once for each CPU, in the state that the Limine protocol describes.
+unsafe extern "C" fn start_other(info: &limine::mp::Cpu) -> ! {
+    // SAFETY: the tables were built before any other CPU was started, and map what the boot loader's do of the stack
+    // in use. The address is of a `Cpu` made for this CPU alone.
+    let cpu: &'static Cpu = unsafe {
+        paging::activate();
+        &*(info.extra.load(Ordering::Acquire) as *const Cpu)
+    };
+    // SAFETY: once, on the CPU that owns them.
+    unsafe {
+        cpu.descriptors.load();
+        cpu::install(cpu);
+    }
+    let irqs = IrqsOff::new();
+    let id = apic::enable(&irqs);
+    assert!(id == cpu.apic_id.get(), "a CPU that was started as APIC {} is APIC {id}", cpu.apic_id.get());
+    set_own_stacks(cpu);
+    tlb::came_online();
+    apic::start_timer(&irqs, time::timer_count(options().tick_hz));
+    core::mem::forget(irqs);
+    cpu.irq_off_depth.set(0);
+    // SAFETY: as for the first CPU.
+    unsafe { entry::start() }
+}
+
+fn read_command_line(line: &'static str) -> &'static Options<'static> {
+    let options = Options::parse(line).unwrap_or_else(|error| unusable(format_args!("command line: {error}")));
+    if let Some(bug) = options.bug
+        && let Err(error) = bug::arm(bug)
+    {
+        unusable(format_args!("command line: 'bug={bug}': {error}"));
+    }
+    OPTIONS.call_once(|| options)
+}
+
+/// Frames from the boot loader's map, page tables of our own; gives the bytes of memory that can be handed out.
+fn take_over_memory(answers: &loader::Answers) -> u64 {
+    paging::set_hhdm(answers.hhdm);
+    // SAFETY: usable memory is unused, and mapped at the offset.
+    let bytes = unsafe { frames::init(answers.usable()) };
+    let sections = image_sections();
+    paging::build(answers.mapped(), &sections, answers.physical_base, answers.virtual_base);
+    // SAFETY: the tables map the image, and the memory that holds the boot stack at the address it has now.
+    unsafe { paging::activate() };
+    bytes
+}
+
+fn image_sections() -> [Section; 3] {
+    #[cfg(target_os = "none")]
+    {
+        unsafe extern "C" {
+            static palisade_text_start: u8;
+            static palisade_text_end: u8;
+            static palisade_rodata_start: u8;
+            static palisade_rodata_end: u8;
+            static palisade_data_start: u8;
+            static palisade_data_end: u8;
+        }
+        let section =
+            |start: *const u8, end: *const u8, access| Section { start: start as u64, end: end as u64, access };
+        [
+            section(&raw const palisade_text_start, &raw const palisade_text_end, Access::ReadExecute),
+            section(&raw const palisade_rodata_start, &raw const palisade_rodata_end, Access::Read),
+            section(&raw const palisade_data_start, &raw const palisade_data_end, Access::ReadWrite),
+        ]
+    }
+    #[cfg(not(target_os = "none"))]
+    [Access::ReadExecute, Access::Read, Access::ReadWrite].map(|access| Section { start: 0, end: 0, access })
+}
+
+/// Maps the stacks that a CPU has besides its threads': one for handlers and the scheduler, one for the idle thread,
+/// and, in `own`, those for #DF, NMI and #MC. All between guards.
+fn give_stacks(cpu: &'static Cpu) {
+    let all = || -> Result<(), MapError> {
+        let map = |pages| guarded::map_fresh(pages, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack);
+        cpu.stack_top.set(map(CPU_STACK_PAGES)?.end());
+        for (top, _) in cpu.own_stack_tops.iter().zip(OwnStack::ALL) {
+            top.set(map(OWN_STACK_PAGES)?.end());
+        }
+        thread::prepare_idle(cpu)
+    };
+    if let Err(error) = all() {
+        unusable(format_args!("no stacks for {}: {error}", cpu.id()));
+    }
+    if cpu.id().index() == 0 {
+        set_own_stacks(cpu);
+    }
+}
+
+/// On the CPU itself.
+fn set_own_stacks(cpu: &'static Cpu) {
+    for (top, which) in cpu.own_stack_tops.iter().zip(OwnStack::ALL) {
+        // SAFETY: mapped for this purpose by `give_stacks`.
+        unsafe { cpu.descriptors.set_stack(which, top.get()) }
+    }
+}
+
+/// Starts all other CPUs, and waits until each is online.
+fn start_others(answers: &loader::Answers, boot_apic_id: u32, used: usize) {
+    let offered = answers.cpus.len();
+    if offered > used {
+        PARKED.store(true, Ordering::Relaxed);
+        println!("the machine has {offered} CPUs, this kernel is built for {MAX_CPUS}: {} stay parked", offered - used);
+    }
+    let others = answers.cpus.iter().filter(|info| info.lapic_id != boot_apic_id);
+    for (number, info) in (1..used).zip(others) {
+        let cpu = cpu::allocate(CpuId::new(number), info.lapic_id);
+        cpu.stats.allocate();
+        give_stacks(cpu);
+        info.extra.store(core::ptr::from_ref(cpu) as u64, Ordering::Release);
+        info.goto_address.write(start_other);
+    }
+    let all = CpuSet::first(used);
+    let since = time::now();
+    while REACHABLE.load(Ordering::Acquire) != all {
+        if time::now() - since > time::patience() {
+            let missing: CpuSet = all.filter(|cpu| !REACHABLE.load(Ordering::Relaxed).contains(*cpu)).collect();
+            unusable(format_args!("the CPUs {missing:?} do not come up"));
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Whether some CPUs were left where the boot loader keeps them, so that "all others" is not what it seems.
+pub(crate) fn has_parked_cpus() -> bool {
+    PARKED.load(Ordering::Relaxed)
+}
+
+fn say_hello(answers: &loader::Answers, used: usize, memory: u64) {
+    let mut name = [0u8; 48];
+    let bootloader = loader::joined(answers.bootloader, &mut name);
+    record::send(&Record::Hello {
+        version: wire::VERSION,
+        tsc_hz: time::tsc_hz(),
+        cpus: used as u16,
+        cpus_offered: answers.cpus.len() as u16,
+        x2apic: apic::is_x2apic(),
+        memory,
+        bootloader,
+        firmware: answers.firmware,
+        cmdline: answers.cmdline,
+    });
+}
+
+fn run_main() {
+    match palisade_main() {
+        Ok(()) => exit(true, "every promise held"),
+        Err(reason) => exit(false, reason),
+    }
+}
+
+/// Ends the run with a verdict.
+pub fn exit(passed: bool, reason: &str) -> ! {
+    println!("{}: {reason}", if passed { "PASS" } else { "FAIL" });
+    record::send(&Record::Verdict { passed, reason });
+    exit_now(if passed { exit::PASS } else { exit::FAIL })
+}
+
+/// Ends a run that cannot do what it was asked to.
+pub(crate) fn unusable(reason: fmt::Arguments<'_>) -> ! {
+    println!("cannot run: {reason}");
+    record::send(&Record::Verdict { passed: false, reason: "cannot run what was asked for" });
+    exit_now(exit::UNUSABLE)
+}
+
+/// Ends QEMU, or if this is none, halts.
+pub(crate) fn exit_now(value: u32) -> ! {
+    // SAFETY: the debug-exit device has this port, or nothing has.
+    unsafe { Port::new(exit::PORT).write(value) };
+    interrupts::disable();
+    loop {
+        hlt();
+    }
+}

@@ -1,0 +1,81 @@
+//! The first serial port: text for people. A call of [`print!`](crate::print) or [`println!`](crate::println) is
+//! written as a whole: the lines of two CPUs do not mix.
+
+use crate::sync::SpinLock;
+use core::fmt::{self, Write};
+use x86_64::instructions::port::Port;
+
+/// A 16550 UART (National Semiconductor PC16550D) at 115,200 baud, 8 data bits, no parity. Polled, since there is
+/// nothing better to do with the wait.
+pub(crate) struct Uart(u16);
+
+impl Uart {
+    /// The first serial port of a PC.
+    pub(crate) const COM1: Self = Self(0x3f8);
+    /// The second one.
+    pub(crate) const COM2: Self = Self(0x2f8);
+
+    pub(crate) fn init(&mut self) {
+        for (offset, value) in [(1, 0x00), (3, 0x80), (0, 0x01), (1, 0x00), (3, 0x03), (2, 0xc7), (4, 0x0b)] {
+            // SAFETY: the registers of a serial port that the kernel owns; at worst there is none.
+            unsafe { Port::<u8>::new(self.0 + offset).write(value) }
+        }
+    }
+
+    /// Writes a byte when the transmitter has room: one written earlier would be lost.
+    pub(crate) fn write(&mut self, byte: u8) {
+        // SAFETY: as above.
+        unsafe {
+            while Port::<u8>::new(self.0 + 5).read() & 0x20 == 0 {
+                core::hint::spin_loop();
+            }
+            Port::new(self.0).write(byte);
+        }
+    }
+}
+
+impl Write for Uart {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                self.write(b'\r');
+            }
+            self.write(byte);
+        }
+        Ok(())
+    }
+}
+
+static SERIAL: SpinLock<Uart> = SpinLock::new("serial 1", Uart::COM1);
+
+/// Sets the port up. Before the first line.
+pub(crate) fn init() {
+    SERIAL.lock().init();
+}
+
+/// Writes to the port; see [`print!`](crate::print).
+#[doc(hidden)]
+pub fn write(text: fmt::Arguments<'_>) {
+    let _ = SERIAL.lock().write_fmt(text); // a UART does not fail
+}
+
+/// Writes to the port when the lock cannot be relied on.
+///
+/// # Safety
+/// No other CPU runs any more.
+pub(crate) unsafe fn write_in_panic(text: fmt::Arguments<'_>) {
+    // SAFETY: by the caller's promise.
+    let _ = unsafe { &mut *SERIAL.steal() }.write_fmt(text);
+}
+
+/// Writes text to the first serial port.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => { $crate::console::write(format_args!($($argument)*)) };
+}
+
+/// Writes a line to the first serial port.
+#[macro_export]
+macro_rules! println {
+    ($($argument:tt)*) => { $crate::console::write(format_args!("{}\n", format_args!($($argument)*))) };
+}

@@ -1,0 +1,190 @@
+//! The way into the kernel's handlers and out again, in assembly: interrupt entry, leaving a thread's stack, and
+//! resuming a thread.
+//!
+//! ```text
+//!  on the thread's stack                     on the CPU's own stack
+//!  interrupt: registers ──▶ Frame ──(1)──▶  trap::interrupt(frame) ─┐
+//!  leave():   registers ──▶ Frame ──(1)──▶  thread::switch(frame)  ─┤
+//!                                                                   │ the frame to go on with
+//!  registers ◀── Frame ◀───────────────(2)──────────────────────────┘
+//! ```
+//! Everything but the saving of the registers happens on the CPU's own stack: an interrupt takes [`Frame`]'s size of a
+//! thread's stack and no more, handlers cannot run into a thread's guard, and a switch leaves the old stack before any
+//! scheduler code runs. A nested interrupt (an exception inside a handler) stays on the stack it is on. The counting
+//! of the nesting is Linux's old `irq_count`.
+//!
+//! #DF, NMI and #MC come in on stacks of their own by the interrupt stack table, and stay there.
+
+use super::offset;
+use core::arch::{global_asm, naked_asm};
+
+/// What a thread's registers look like in memory while it does not run; the upper part is what the CPU pushes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs)]
+pub(crate) struct Frame {
+    pub(crate) r15: u64,
+    pub(crate) r14: u64,
+    pub(crate) r13: u64,
+    pub(crate) r12: u64,
+    pub(crate) rbp: u64,
+    pub(crate) rbx: u64,
+    pub(crate) r11: u64,
+    pub(crate) r10: u64,
+    pub(crate) r9: u64,
+    pub(crate) r8: u64,
+    pub(crate) rdi: u64,
+    pub(crate) rsi: u64,
+    pub(crate) rdx: u64,
+    pub(crate) rcx: u64,
+    pub(crate) rax: u64,
+    pub(crate) vector: u64,
+    pub(crate) error: u64,
+    pub(crate) rip: u64,
+    pub(crate) cs: u64,
+    pub(crate) rflags: u64,
+    pub(crate) rsp: u64,
+    pub(crate) ss: u64,
+}
+
+/// Interrupts are enabled in a frame's `rflags`.
+pub(crate) const RFLAGS_IF: u64 = 1 << 9;
+/// The bit of `rflags` that is always set.
+pub(crate) const RFLAGS_FIXED: u64 = 1 << 1;
+
+/// Bytes between the entry points of two vectors.
+pub(crate) const VECTOR_STRIDE: usize = 16;
+
+#[cfg(target_os = "none")]
+unsafe extern "C" {
+    /// Entry point of vector 0; that of vector n is `n * VECTOR_STRIDE` further.
+    #[link_name = "palisade_vectors"]
+    pub(crate) static VECTORS: u8;
+}
+/// On a host there is no interrupt table; the symbol stands in, so that the crate's pure parts can be tested there.
+#[cfg(not(target_os = "none"))]
+pub(crate) static VECTORS: u8 = 0;
+
+// Entry points: push a zero where the CPU pushes no error code (it does for 8, 10 to 14, 17, 21, 29 and 30: Intel SDM
+// volume 3, table 6-1; AMD APM volume 2, table 8-1), then the vector. 2, 8 and 18 have stacks of their own.
+#[cfg(target_os = "none")]
+global_asm!(
+    ".section .text.entry, \"ax\"",
+    ".balign 16",
+    ".global palisade_vectors",
+    "palisade_vectors:",
+    ".set vector, 0",
+    ".rept 256",
+    "    .balign {stride}",
+    "    .if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
+    "    .else",
+    "        push 0",
+    "    .endif",
+    "    push vector",
+    "    .if (vector == 2) || (vector == 8) || (vector == 18)",
+    "        jmp palisade_enter_own_stack",
+    "    .else",
+    "        jmp palisade_enter",
+    "    .endif",
+    "    .set vector, vector + 1",
+    ".endr",
+    // The frame's general registers, in the order of `Frame`.
+    ".macro save_registers",
+    "    push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",
+    "    push rbx; push rbp; push r12; push r13; push r14; push r15",
+    ".endm",
+    ".macro resume_frame",
+    "    pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
+    "    pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
+    "    add rsp, 16",
+    "    iretq",
+    ".endm",
+    "palisade_enter:",
+    "    save_registers",
+    "    cld",
+    "    mov rdi, rsp",
+    "    inc dword ptr gs:[{depth}]",
+    "    jnz 2f",
+    "    mov rsp, gs:[{stack_top}]", // (1)
+    "2:  call {interrupt}",
+    ".global palisade_resume",
+    "palisade_resume:",
+    "    mov rsp, rax", // (2)
+    "    dec dword ptr gs:[{depth}]",
+    "    resume_frame",
+    "palisade_enter_own_stack:",
+    "    save_registers",
+    "    cld",
+    "    mov rdi, rsp",
+    "    call {own_stack}",
+    "    resume_frame",
+    stride = const VECTOR_STRIDE,
+    depth = const offset::INTERRUPT_DEPTH,
+    stack_top = const offset::STACK_TOP,
+    interrupt = sym crate::trap::interrupt,
+    own_stack = sym crate::trap::own_stack_interrupt,
+);
+
+/// Saves the thread's registers in a [`Frame`] on its stack, goes over to the CPU's own stack, and has the scheduler
+/// find the next thread. `why` is a [`crate::thread::switch::Why`]. Returns when the thread is resumed: not at all, if
+/// it left for good.
+///
+/// # Safety
+/// On a thread's stack, with interrupts on.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn leave(why: u64) {
+    naked_asm!(
+        "mov rdx, [rsp]",     // where to go on
+        "lea rcx, [rsp + 8]", // with this stack
+        "mov r8d, {ss}",
+        "push r8",
+        "push rcx",
+        "pushfq",
+        "mov r8d, {cs}",
+        "push r8",
+        "push rdx",
+        "push 0",
+        "push 0",
+        "push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",
+        "push rbx; push rbp; push r12; push r13; push r14; push r15",
+        "cli",
+        "mov rsi, rdi",
+        "mov rdi, rsp",
+        "inc dword ptr gs:[{depth}]",
+        "mov rsp, gs:[{stack_top}]", // (1)
+        "call {switch}",
+        "mov rsp, rax", // (2)
+        "dec dword ptr gs:[{depth}]",
+        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
+        "pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
+        "add rsp, 16",
+        "iretq",
+        ss = const super::descriptors::KERNEL_DATA,
+        cs = const super::descriptors::KERNEL_CODE,
+        depth = const offset::INTERRUPT_DEPTH,
+        stack_top = const offset::STACK_TOP,
+        switch = sym crate::thread::switch::switch,
+    )
+}
+
+/// Leaves the boot stack for good: goes over to the CPU's own stack and resumes the first thread.
+///
+/// # Safety
+/// Once on each CPU, when its stack, its idle thread and its descriptors are set up, with interrupts off.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn start() -> ! {
+    naked_asm!(
+        "mov rsp, gs:[{stack_top}]",
+        "xor ebp, ebp",
+        "call {first}",
+        "mov rsp, rax",
+        "dec dword ptr gs:[{depth}]",
+        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
+        "pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
+        "add rsp, 16",
+        "iretq",
+        depth = const offset::INTERRUPT_DEPTH,
+        stack_top = const offset::STACK_TOP,
+        first = sym crate::thread::switch::first,
+    )
+}

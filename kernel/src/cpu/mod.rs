@@ -1,0 +1,192 @@
+//! Per-CPU data: one [`Cpu`] for each, found through the GS base.
+//!
+//! Most fields belong to their CPU alone: they are read and written there, by the thread that runs on it with
+//! preemption off, or by its interrupt handlers. They are atomics that are used like plain cells, so that sharing the
+//! struct is sound; the few that other CPUs touch say so.
+
+pub(crate) mod apic;
+pub(crate) mod cell;
+pub(crate) mod descriptors;
+pub(crate) mod entry;
+
+use crate::stats::CpuStats;
+use crate::thread::Thread;
+use crate::thread::queue::{RunQueue, Sleepers};
+use alloc::boxed::Box;
+use cell::Own;
+use core::arch::asm;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use smp::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS};
+use spin::Once;
+
+/// What belongs to one CPU.
+#[repr(C)]
+pub struct Cpu {
+    /// Its own address, for `mov reg, gs:[0]`.
+    this: AtomicPtr<Cpu>,
+    /// Interrupt nesting, -1 on a thread's stack: the entry code switches to `stack_top` when it counts up to 0.
+    pub(crate) interrupt_depth: Own<i32>,
+    /// Top of the CPU's own stack, where interrupts and the scheduler run.
+    pub(crate) stack_top: Own<u64>,
+    /// Tops of the stacks for #DF, NMI and #MC.
+    pub(crate) own_stack_tops: [Own<u64>; 3],
+    /// The thread that runs here.
+    current: AtomicPtr<Thread>,
+    id: u8,
+    pub(crate) apic_id: Own<u32>,
+    /// How many guards keep interrupts off.
+    pub(crate) irq_off_depth: Own<u32>,
+    /// Whether they were on before the first of them.
+    pub(crate) irqs_were_on: Own<bool>,
+    /// The thread that runs should give way at the next opportunity.
+    pub(crate) need_resched: Own<bool>,
+    /// The first thread has been resumed: the boot is over.
+    pub(crate) runs_threads: Own<bool>,
+    /// Ticks left of the slice of the thread that runs.
+    pub(crate) slice: Own<u32>,
+    /// Interrupts taken up to now; also a clock that stands still when the CPU hangs.
+    pub(crate) interrupts: Own<u64>,
+    /// Where the last NMI found this CPU; other CPUs read it.
+    pub(crate) nmi_rip: AtomicU64,
+    pub(crate) descriptors: descriptors::Descriptors,
+    pub(crate) apic: apic::Slot,
+    /// Threads that are ready to run here; other CPUs add to it and steal from it.
+    pub(crate) run_queue: RunQueue,
+    /// Threads that wait for a time.
+    pub(crate) sleepers: Sleepers,
+    /// Runs when nothing else does; stands in for a thread while the CPU boots.
+    pub(crate) idle: Thread,
+    pub(crate) stats: CpuStats,
+}
+
+/// CPU 0, there from the first instruction.
+static BOOT_CPU: Cpu = Cpu::new(0);
+static CPUS: [Once<&'static Cpu>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+/// CPUs that are up and answer shootdowns.
+pub(crate) static REACHABLE: AtomicCpuSet = AtomicCpuSet::new();
+
+impl Cpu {
+    const fn new(id: u8) -> Self {
+        Self {
+            this: AtomicPtr::new(core::ptr::null_mut()),
+            // A CPU boots as if it were inside an interrupt: on a stack that is no thread's.
+            interrupt_depth: Own::<i32>::new(0),
+            stack_top: Own::<u64>::new(0),
+            own_stack_tops: [const { Own::<u64>::new(0) }; 3],
+            current: AtomicPtr::new(core::ptr::null_mut()),
+            id,
+            apic_id: Own::<u32>::new(0),
+            irq_off_depth: Own::<u32>::new(0),
+            irqs_were_on: Own::<bool>::new(false),
+            need_resched: Own::<bool>::new(false),
+            runs_threads: Own::<bool>::new(false),
+            slice: Own::<u32>::new(0),
+            interrupts: Own::<u64>::new(0),
+            nmi_rip: AtomicU64::new(0),
+            descriptors: descriptors::Descriptors::new(),
+            apic: apic::Slot::new(),
+            run_queue: RunQueue::new(),
+            sleepers: Sleepers::new(),
+            idle: Thread::new(),
+            stats: CpuStats::new(),
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> CpuId {
+        CpuId::new(self.id as usize)
+    }
+
+    /// Whether an interrupt handler runs on it (asked on that CPU).
+    pub(crate) fn in_interrupt(&self) -> bool {
+        self.interrupt_depth.get() >= 0 && self.runs_threads.get()
+    }
+
+    pub(crate) fn set_current(&self, thread: &'static Thread) {
+        self.current.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// The thread that runs on it: exact on that CPU, a guess from elsewhere.
+    pub(crate) fn current(&self) -> &'static Thread {
+        // SAFETY: set to a `&'static Thread` before the CPU's first use, and only ever to others of the kind.
+        unsafe { &*self.current.load(Ordering::Relaxed) }
+    }
+}
+
+/// Offsets into [`Cpu`] for the entry code.
+pub(crate) mod offset {
+    use super::{Cpu, offset_of};
+    pub(crate) const INTERRUPT_DEPTH: usize = offset_of!(Cpu, interrupt_depth);
+    pub(crate) const STACK_TOP: usize = offset_of!(Cpu, stack_top);
+    pub(crate) const CURRENT: usize = offset_of!(Cpu, current);
+}
+
+/// The CPU that this runs on, at the moment of the call: a thread that can be preempted may be elsewhere by the next
+/// instruction.
+pub(crate) fn this_racy() -> &'static Cpu {
+    let cpu: *const Cpu;
+    // SAFETY: the GS base points to this CPU's `Cpu` from the first instructions on (`install`), and its first field
+    // holds its own address.
+    unsafe {
+        asm!("mov {}, gs:[0]", out(reg) cpu, options(nostack, preserves_flags, readonly));
+        &*cpu
+    }
+}
+
+/// The thread that runs this. One instruction, so it is right even where the thread can be moved.
+pub(crate) fn current() -> &'static Thread {
+    let thread: *const Thread;
+    // SAFETY: as in `this_racy`; `current` points to a `&'static Thread` whenever code runs.
+    unsafe {
+        asm!("mov {}, gs:[{}]", out(reg) thread, const offset::CURRENT, options(nostack, preserves_flags, readonly));
+        &*thread
+    }
+}
+
+/// Makes `cpu` the one that this runs on.
+///
+/// # Safety
+/// Called once on each CPU, with a `Cpu` that no other CPU has, before anything else of this module.
+pub(crate) unsafe fn install(cpu: &'static Cpu) {
+    let address = core::ptr::from_ref(cpu);
+    cpu.this.store(address.cast_mut(), Ordering::Relaxed);
+    cpu.set_current(&cpu.idle);
+    x86_64::registers::model_specific::GsBase::write(x86_64::VirtAddr::from_ptr(address));
+    CPUS[cpu.id().index()].call_once(|| cpu);
+}
+
+/// The first CPU's data.
+pub(crate) fn boot_cpu() -> &'static Cpu {
+    &BOOT_CPU
+}
+
+/// Data for another CPU; needs the heap.
+pub(crate) fn allocate(id: CpuId, apic_id: u32) -> &'static Cpu {
+    let cpu = Box::leak(Box::new(Cpu::new(id.index() as u8)));
+    cpu.apic_id.set(apic_id);
+    cpu
+}
+
+/// The data of the CPU with this number, if it was started.
+pub(crate) fn get(id: CpuId) -> Option<&'static Cpu> {
+    CPUS[id.index()].get().copied()
+}
+
+/// All CPUs that were started.
+pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
+    CPUS.iter().filter_map(|cpu| cpu.get().copied())
+}
+
+/// The CPUs that are up.
+#[must_use]
+pub fn online() -> CpuSet {
+    REACHABLE.load(Ordering::Relaxed)
+}
+
+/// The CPU that this runs on, at the moment of the call. Pinned threads stay there.
+#[must_use]
+pub fn current_id() -> CpuId {
+    this_racy().id()
+}

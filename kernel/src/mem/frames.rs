@@ -1,0 +1,249 @@
+//! The frame allocator: a free list through a table with one entry a frame.
+//!
+//! The table says of each frame what it is used for, so that a frame that is freed twice, or that was never handed out,
+//! is noticed at once, and the account at the end of a run can name what is missing. Frames that belong together are a
+//! [`FrameList`], chained through the same table: a list of any length is one small value, and freeing it is one step.
+
+use super::PAGE_SIZE;
+use super::paging::hhdm;
+use crate::sync::SpinLock;
+use core::mem::ManuallyDrop;
+
+/// What a frame is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Use {
+    /// Not memory that could be handed out.
+    Foreign = 0,
+    Free,
+    Table,
+    Heap,
+    /// Behind a stack or another guarded mapping.
+    Mapped,
+}
+
+const USES: usize = 5;
+const NONE: u32 = u32::MAX;
+
+/// No frame is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfFrames;
+
+impl core::fmt::Display for OutOfFrames {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("no frame is left")
+    }
+}
+
+impl core::error::Error for OutOfFrames {}
+
+#[derive(Clone, Copy)]
+struct Info {
+    /// The next frame of the list that this one is in.
+    next: u32,
+    usage: Use,
+}
+
+struct Table {
+    info: &'static mut [Info],
+    free: u32,
+    counts: [usize; USES],
+}
+
+static TABLE: SpinLock<Table> = SpinLock::new("frames", Table { info: &mut [], free: NONE, counts: [0; USES] });
+
+/// Frames handed out together. Give them back with [`free`]; a list that is dropped would leak its frames, so that is
+/// an error.
+#[derive(Debug)]
+#[must_use = "frames leak unless they are freed"]
+pub(crate) struct FrameList {
+    first: u32,
+    last: u32,
+    count: usize,
+    usage: Use,
+}
+
+impl FrameList {
+    /// A list without frames, to collect some.
+    pub(crate) const fn empty() -> Self {
+        Self { first: NONE, last: NONE, count: 0, usage: Use::Mapped }
+    }
+
+    /// Appends `other`.
+    pub(crate) fn append(&mut self, other: Self) {
+        let other = ManuallyDrop::new(other);
+        if other.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            (self.first, self.usage) = (other.first, other.usage);
+        } else {
+            assert!(self.usage == other.usage, "lists of different use are joined");
+            TABLE.lock().info[self.last as usize].next = other.first;
+        }
+        self.last = other.last;
+        self.count += other.count;
+    }
+
+    /// How many frames.
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Runs `f` on the address of each frame, in order. `f` must not come back to this module.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(u64)) {
+        let table = TABLE.lock();
+        let mut frame = self.first;
+        for _ in 0..self.count {
+            f(u64::from(frame) * PAGE_SIZE);
+            frame = table.info[frame as usize].next;
+        }
+    }
+}
+
+impl Drop for FrameList {
+    fn drop(&mut self) {
+        assert!(self.count == 0, "{} frames leak", self.count);
+    }
+}
+
+/// Takes over the memory of the boot loader's map: `regions` are the usable ones, start and length in bytes, and
+/// page-aligned. The table itself is cut off the largest one.
+///
+/// # Safety
+/// The regions are unused memory, and mapped at the HHDM's offset. Called once.
+pub(crate) unsafe fn init(regions: impl Iterator<Item = (u64, u64)> + Clone) -> u64 {
+    let end = regions.clone().map(|(start, length)| start + length).max().expect("there is usable memory");
+    let frames = (end / PAGE_SIZE) as usize;
+    let bytes = ((frames * size_of::<Info>()) as u64).next_multiple_of(PAGE_SIZE);
+    let (home, _) = regions.clone().max_by_key(|(_, length)| *length).expect("as above");
+    // SAFETY: the start of the largest region, unused and mapped; frames of the table are never handed out. All bytes
+    // are written before a reference is made.
+    let info = unsafe {
+        let first = hhdm(home) as *mut Info;
+        for frame in 0..frames {
+            first.add(frame).write(Info { next: NONE, usage: Use::Foreign });
+        }
+        core::slice::from_raw_parts_mut(first, frames)
+    };
+    let mut table = TABLE.lock();
+    table.info = info;
+    table.counts[Use::Foreign as usize] = frames;
+    for (start, length) in regions {
+        let cut = if start == home { bytes } else { 0 };
+        // Low memory first: the list hands out what was put in last.
+        for frame in (start + cut) / PAGE_SIZE..(start + length) / PAGE_SIZE {
+            if frame != 0 {
+                table.set_use(frame as u32, Use::Foreign, Use::Free);
+                table.info[frame as usize].next = table.free;
+                table.free = frame as u32;
+            }
+        }
+    }
+    table.counts[Use::Free as usize] as u64 * PAGE_SIZE
+}
+
+impl Table {
+    /// # Panics
+    /// If the frame is not used as `from`: it is freed twice, or was never handed out.
+    fn set_use(&mut self, frame: u32, from: Use, to: Use) {
+        let info = &mut self.info[frame as usize];
+        assert!(info.usage == from, "frame {frame:#x} is {:?}, not {from:?}", info.usage);
+        info.usage = to;
+        self.counts[from as usize] -= 1;
+        self.counts[to as usize] += 1;
+    }
+}
+
+/// Hands out `count` frames, contents as they happen to be.
+///
+/// # Errors
+/// [`OutOfFrames`] if there are fewer; then none is handed out.
+pub(crate) fn allocate(count: usize, usage: Use) -> Result<FrameList, OutOfFrames> {
+    let mut table = TABLE.lock();
+    if table.counts[Use::Free as usize] < count {
+        return Err(OutOfFrames);
+    }
+    let mut list = FrameList { first: if count == 0 { NONE } else { table.free }, last: NONE, count, usage };
+    for _ in 0..count {
+        let frame = table.free;
+        table.set_use(frame, Use::Free, usage);
+        list.last = frame;
+        table.free = table.info[frame as usize].next;
+    }
+    Ok(list)
+}
+
+/// Takes frames back.
+pub(crate) fn free(list: FrameList) {
+    let list = ManuallyDrop::new(list);
+    if list.count == 0 {
+        return;
+    }
+    let mut table = TABLE.lock();
+    let mut frame = list.first;
+    for _ in 0..list.count {
+        table.set_use(frame, list.usage, Use::Free);
+        frame = table.info[frame as usize].next;
+    }
+    table.info[list.last as usize].next = table.free;
+    table.free = list.first;
+}
+
+/// Hands out one cleared frame for a page table; tables are never freed.
+pub(crate) fn allocate_table() -> Result<u64, OutOfFrames> {
+    let list = ManuallyDrop::new(allocate(1, Use::Table)?);
+    let address = u64::from(list.first) * PAGE_SIZE;
+    clear(address);
+    Ok(address)
+}
+
+/// Makes a list of one frame out of the address that a page-table entry held.
+///
+/// The frame must be in use as [`Use::Mapped`] and in no other list; a wrong one is noticed when it is freed.
+pub(crate) fn adopt(address: u64) -> FrameList {
+    let frame = (address / PAGE_SIZE) as u32;
+    FrameList { first: frame, last: frame, count: 1, usage: Use::Mapped }
+}
+
+/// Forgets a list whose frames are now owned by page-table entries, from which [`adopt`] makes lists again.
+pub(crate) fn disown(list: FrameList) {
+    let _ = ManuallyDrop::new(list);
+}
+
+/// Fills a frame with zeros.
+pub(crate) fn clear(address: u64) {
+    // SAFETY: a frame that the caller owns, through the HHDM.
+    unsafe { core::ptr::write_bytes(hhdm(address) as *mut u8, 0, PAGE_SIZE as usize) }
+}
+
+/// Whether the frame at this address is memory that the kernel hands out (and so must not be mapped as foreign).
+pub(crate) fn is_ours(address: u64) -> bool {
+    let table = TABLE.lock();
+    table.info.get((address / PAGE_SIZE) as usize).is_some_and(|info| info.usage != Use::Foreign)
+}
+
+/// How many frames are used for what, for the account at the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameCounts {
+    /// Free.
+    pub free: u64,
+    /// Page tables.
+    pub tables: u64,
+    /// Under the heap.
+    pub heap: u64,
+    /// Behind stacks and other guarded mappings.
+    pub mapped: u64,
+}
+
+/// How many frames are used for what, now.
+#[must_use]
+pub fn frame_counts() -> FrameCounts {
+    let counts = TABLE.lock().counts;
+    FrameCounts {
+        free: counts[Use::Free as usize] as u64,
+        tables: counts[Use::Table as usize] as u64,
+        heap: counts[Use::Heap as usize] as u64,
+        mapped: counts[Use::Mapped as usize] as u64,
+    }
+}

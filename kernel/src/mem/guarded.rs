@@ -1,0 +1,359 @@
+//! Guarded mappings: memory between two guard pages, and the one path by which all of it is unmapped again.
+//!
+//! ```text
+//!        slot
+//!   ┌───────────┬───────────────────────────┬────────┐
+//!   │   guard   │  mapping                  │ guard  │
+//!   └───────────┴───────────────────────────┴────────┘
+//!               start                       end
+//! ```
+//! Taking one down: entries cleared, frames and slots into the request's custody, one shootdown, then free
+//! ([`take_down`], invariant I1).
+
+use super::frames::{self, FrameList, Use};
+use super::paging::{self, Access};
+use super::slots::{self, Kind, SlotId, SlotList};
+use super::{PAGE_SIZE, PhysAddr, probe, tlb};
+use crate::thread::Shield;
+use core::fmt;
+use core::mem::ManuallyDrop;
+use smp::{PageRange, Ranges, Unmapped};
+
+/// Contents of fresh memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Whatever was there.
+    AsIs,
+    /// Zeros.
+    Zeros,
+}
+
+/// Why something could not be mapped. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// No page was asked for, or no guard.
+    Zero,
+    /// The address is not the start of a page.
+    Unaligned(u64),
+    /// The range reaches past the last physical address.
+    Overflow(u64),
+    /// The memory is the kernel's own.
+    InUse(u64),
+    /// No frame is left for the memory or its page tables.
+    OutOfFrames,
+    /// No slot is left that is large enough.
+    OutOfAddresses,
+}
+
+/// Why something could not be unmapped. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnmapError {
+    /// No mapping starts at this address.
+    NotMapped(u64),
+    /// A stack starts there; it ends with its thread.
+    IsStack(u64),
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero => f.write_str("no page, or no guard, was asked for"),
+            Self::Unaligned(address) => write!(f, "{address:#x} is not the start of a page"),
+            Self::Overflow(address) => write!(f, "the range from {address:#x} on reaches past physical memory's end"),
+            Self::InUse(address) => write!(f, "{address:#x} is memory of the kernel"),
+            Self::OutOfFrames => f.write_str("no frame is left"),
+            Self::OutOfAddresses => f.write_str("no range of addresses is left"),
+        }
+    }
+}
+
+impl fmt::Display for UnmapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMapped(address) => write!(f, "no mapping starts at {address:#x}"),
+            Self::IsStack(address) => write!(f, "a stack starts at {address:#x}"),
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+impl core::error::Error for UnmapError {}
+
+impl From<frames::OutOfFrames> for MapError {
+    fn from(_: frames::OutOfFrames) -> Self {
+        Self::OutOfFrames
+    }
+}
+
+/// The highest physical address plus one: 52 bits, the architecture's limit.
+const PHYSICAL_END: u64 = 1 << 52;
+
+/// A mapping between guards, owned: dropping it unmaps it, with a shootdown.
+#[derive(Debug)]
+pub struct GuardedMapping(SlotId);
+
+impl GuardedMapping {
+    /// Maps `pages` fresh frames between guards of `guard` pages each.
+    ///
+    /// # Errors
+    /// [`MapError`] says what is wrong or missing; nothing has changed then.
+    pub fn anonymous(pages: u64, guard: u64, fill: Fill, access: Access) -> Result<Self, MapError> {
+        let _shield = Shield::new();
+        map_fresh(pages, guard, fill, access, Kind::Memory).map(Self)
+    }
+
+    /// Maps the physical range of `pages` pages at `physical`, which must not be memory that the kernel hands out.
+    ///
+    /// # Errors
+    /// [`MapError`] says what is wrong or missing; nothing has changed then.
+    pub fn physical(physical: PhysAddr, pages: u64, guard: u64, access: Access) -> Result<Self, MapError> {
+        let _shield = Shield::new();
+        let bytes = pages.checked_mul(PAGE_SIZE).filter(|bytes| *bytes <= PHYSICAL_END);
+        let end = bytes.and_then(|bytes| physical.0.checked_add(bytes)).filter(|end| *end <= PHYSICAL_END);
+        match end {
+            _ if pages == 0 || guard == 0 => return Err(MapError::Zero),
+            _ if !physical.0.is_multiple_of(PAGE_SIZE) => return Err(MapError::Unaligned(physical.0)),
+            None => return Err(MapError::Overflow(physical.0)),
+            Some(end) => {
+                let mut each = (physical.0..end).step_by(PAGE_SIZE as usize);
+                if let Some(ours) = each.find(|address| frames::is_ours(*address)) {
+                    return Err(MapError::InUse(ours));
+                }
+            }
+        }
+        let slot = slots::allocate(pages, guard).ok_or(MapError::OutOfAddresses)?;
+        let address = slot.end() - pages * PAGE_SIZE;
+        if let Err(error) = paging::map_foreign(address, physical, pages, access) {
+            slots::free(slot);
+            return Err(error.into());
+        }
+        slot.describe(pages, Kind::Foreign);
+        Ok(Self(slot))
+    }
+
+    /// First byte.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.0.start()
+    }
+
+    /// First byte past the end.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.0.end()
+    }
+
+    /// The word at byte `offset`, read from memory at this moment through this CPU's TLB; `None` if this CPU's
+    /// translation does not allow it.
+    ///
+    /// # Panics
+    /// If the word is not inside the mapping.
+    #[must_use]
+    pub fn read(&self, offset: u64) -> Option<u64> {
+        assert!(offset + 8 <= self.0.pages() * PAGE_SIZE, "offset {offset} is past the end");
+        probe::read(self.start() + offset)
+    }
+
+    /// Writes the word at byte `offset`; whether this CPU's translation allowed it.
+    ///
+    /// # Panics
+    /// If the word is not inside the mapping.
+    pub fn write(&self, offset: u64, value: u64) -> bool {
+        assert!(offset + 8 <= self.0.pages() * PAGE_SIZE, "offset {offset} is past the end");
+        // SAFETY: inside the mapping, which this value owns and nothing else uses as Rust objects.
+        unsafe { probe::write(self.start() + offset, value) }
+    }
+
+    /// The physical address of the byte at `offset`, from the page tables.
+    #[must_use]
+    pub fn translate(&self, offset: u64) -> Option<PhysAddr> {
+        paging::translate(self.start() + offset)
+    }
+
+    /// Gives the mapping's address in place of the value: [`unmap`] takes it.
+    #[must_use]
+    pub fn into_address(self) -> u64 {
+        ManuallyDrop::new(self).start()
+    }
+}
+
+impl Drop for GuardedMapping {
+    fn drop(&mut self) {
+        unmap(self.0.start()).expect("an owned mapping is mapped");
+    }
+}
+
+/// Unmaps the mapping that starts at `address`.
+///
+/// # Errors
+/// [`UnmapError::NotMapped`] if none does: a wrong address, or unmapped before, or by somebody else just now.
+/// [`UnmapError::IsStack`] for a stack.
+pub fn unmap(address: u64) -> Result<(), UnmapError> {
+    let _shield = Shield::new();
+    let slot = slots::slot_of(address).filter(|slot| slot.pages() > 0 && slot.start() == address);
+    let slot = slot.ok_or(UnmapError::NotMapped(address))?;
+    let (kind, owned) = match slot.kind() {
+        Kind::Memory => (Kind::Memory, true),
+        Kind::Foreign => (Kind::Foreign, false),
+        Kind::Stack => return Err(UnmapError::IsStack(address)),
+        Kind::Empty => return Err(UnmapError::NotMapped(address)),
+    };
+    if !slot.claim(kind) {
+        return Err(UnmapError::NotMapped(address));
+    }
+    take_down(core::iter::once(slot), owned);
+    Ok(())
+}
+
+/// The word at any address, read through this CPU's TLB; `None` if it faults.
+#[must_use]
+pub fn peek(address: u64) -> Option<u64> {
+    probe::read(address)
+}
+
+/// Maps fresh frames in a fresh slot.
+pub(crate) fn map_fresh(pages: u64, guard: u64, fill: Fill, access: Access, kind: Kind) -> Result<SlotId, MapError> {
+    if pages == 0 || guard == 0 {
+        return Err(MapError::Zero);
+    }
+    let slot = slots::allocate(pages, guard).ok_or(MapError::OutOfAddresses)?;
+    match fill_slot(slot, pages, fill, access, kind) {
+        Ok(()) => Ok(slot),
+        Err(error) => {
+            slots::free(slot);
+            Err(error)
+        }
+    }
+}
+
+fn fill_slot(slot: SlotId, pages: u64, fill: Fill, access: Access, kind: Kind) -> Result<(), MapError> {
+    let frames = frames::allocate(pages as usize, Use::Mapped)?;
+    if fill == Fill::Zeros {
+        frames.for_each(frames::clear);
+    }
+    if let Err((error, frames)) = paging::map_frames(slot.end() - pages * PAGE_SIZE, frames, access) {
+        frames::free(frames);
+        return Err(error.into());
+    }
+    slot.describe(pages, kind);
+    Ok(())
+}
+
+/// What a request holds until all CPUs have acknowledged it.
+struct Held {
+    frames: FrameList,
+    slots: SlotList,
+}
+
+/// Unmaps all of `taken` with one shootdown, then frees the slots, and the frames if they are the allocator's. How many
+/// slots there were. The caller has claimed them: nobody else takes them down.
+pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usize {
+    let mut ranges = Ranges::new(tlb::flush_ceiling());
+    let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty() };
+    let mut count = 0;
+    for slot in taken {
+        clear(slot, &mut ranges, owned.then_some(&mut held.frames));
+        held.slots.push(slot);
+        count += 1;
+    }
+    if count > 0 {
+        let mut held = tlb::shoot_down(Unmapped::new(ranges, held)).release();
+        frames::free(held.frames);
+        while let Some(slot) = held.slots.pop() {
+            slots::free(slot);
+        }
+    }
+    count
+}
+
+/// Clears the slot's page-table entries; its frames join `frames`, if there is such a list.
+fn clear(slot: SlotId, ranges: &mut Ranges, mut frames: Option<&mut FrameList>) {
+    let (start, pages) = (slot.start(), slot.pages());
+    paging::unmap(start, pages, |frame| {
+        if let Some(frames) = &mut frames {
+            frames.append(frames::adopt(frame));
+        }
+    });
+    ranges.push(PageRange { start, pages: pages as u32 });
+}
+
+/// A slot whose addresses stay, while what is mapped there comes and goes. Made for probing stale translations.
+#[derive(Debug)]
+pub struct Window {
+    slot: SlotId,
+    room: u64,
+}
+
+impl Window {
+    /// Reserves addresses for `pages` pages.
+    ///
+    /// # Errors
+    /// [`MapError`] if there are none, or `pages` is 0.
+    pub fn new(pages: u64) -> Result<Self, MapError> {
+        let _shield = Shield::new();
+        if pages == 0 {
+            return Err(MapError::Zero);
+        }
+        let slot = slots::allocate(pages, 1).ok_or(MapError::OutOfAddresses)?;
+        Ok(Self { slot, room: pages })
+    }
+
+    /// Where it begins, mapped or not.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.slot.end() - self.room * PAGE_SIZE
+    }
+
+    /// Maps fresh frames, each filled with the word `pattern`, at the same addresses as ever.
+    ///
+    /// # Errors
+    /// [`MapError`] if there are no frames.
+    ///
+    /// # Panics
+    /// If it is mapped.
+    pub fn map(&mut self, pattern: u64) -> Result<(), MapError> {
+        let _shield = Shield::new();
+        assert!(self.slot.pages() == 0, "the window is mapped");
+        let list = frames::allocate(self.room as usize, Use::Mapped)?;
+        list.for_each(|frame| {
+            for word in 0..PAGE_SIZE / 8 {
+                // SAFETY: a fresh frame, owned by the list, through the HHDM.
+                unsafe { ((paging::hhdm(frame) + word * 8) as *mut u64).write(pattern) }
+            }
+        });
+        if let Err((error, list)) = paging::map_frames(self.start(), list, Access::ReadWrite) {
+            frames::free(list);
+            return Err(error.into());
+        }
+        self.slot.describe(self.room, Kind::Memory);
+        Ok(())
+    }
+
+    /// Unmaps what is mapped: when this returns, no CPU can read it at these addresses any more. The frames are free,
+    /// and filled with `poison` if one is given.
+    pub fn unmap(&mut self, poison: Option<u64>) {
+        let _shield = Shield::new();
+        if !self.slot.claim(Kind::Memory) {
+            return;
+        }
+        let mut ranges = Ranges::new(tlb::flush_ceiling());
+        let mut held = FrameList::empty();
+        clear(self.slot, &mut ranges, Some(&mut held));
+        let held = tlb::shoot_down(Unmapped::new(ranges, held)).release();
+        self.slot.describe(0, Kind::Empty);
+        if let Some(poison) = poison {
+            held.for_each(|frame| {
+                // SAFETY: a frame that only this list owns, through the HHDM.
+                unsafe { (paging::hhdm(frame) as *mut u64).write(poison) }
+            });
+        }
+        frames::free(held);
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.unmap(None);
+        slots::free(self.slot);
+    }
+}

@@ -1,0 +1,97 @@
+//! The kernel heap: the crate `talc` under the kernel's lock, over a range of addresses that is filled with frames as
+//! it grows. It never shrinks.
+//!
+//! Allocating takes a lock that masks interrupts, and may take frames; an interrupt handler that allocated could find
+//! either taken by the code it interrupted, so none does, and the allocator checks.
+
+use super::frames::{self, Use};
+use super::paging::{self, Access};
+use super::{OutOfFrames, PAGE_SIZE};
+use crate::cpu;
+use crate::sync::SpinLock;
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::NonNull;
+use talc::{DefaultBinning, base::Talc, source::Manual};
+
+const START: u64 = 0xffff_c000_0000_0000;
+const LIMIT: u64 = START + (64 << 30);
+/// The least by which the heap grows. A choice: rare enough not to matter, small enough for a guest of 64 MiB.
+const GROWTH: u64 = 256 << 10;
+
+struct Heap {
+    talc: Talc<Manual, DefaultBinning>,
+    /// Up to where addresses are filled, and what the allocator calls the end of what it has.
+    filled: u64,
+    end: Option<NonNull<u8>>,
+}
+
+// SAFETY: the pointers inside are into the heap, which all CPUs share; the lock is around them.
+unsafe impl Send for Heap {}
+
+static HEAP: SpinLock<Heap> = SpinLock::new("heap", Heap { talc: Talc::new(Manual), filled: START, end: None });
+
+struct Allocator;
+
+#[cfg(target_os = "none")]
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+// SAFETY: `talc` keeps the contract of `GlobalAlloc`; every access is under the lock.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        assert_context();
+        let mut heap = HEAP.lock();
+        loop {
+            // SAFETY: the size is not zero, by the caller's promise.
+            if let Some(memory) = unsafe { heap.talc.try_allocate(layout) } {
+                return memory.as_ptr();
+            }
+            if heap.grow(layout).is_err() {
+                return core::ptr::null_mut();
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        assert_context();
+        // SAFETY: allocated here with this layout, by the caller's promise.
+        unsafe { HEAP.lock().talc.deallocate(memory, layout) }
+    }
+}
+
+fn assert_context() {
+    assert!(!cpu::this_racy().in_interrupt(), "the heap is used inside an interrupt handler");
+}
+
+impl Heap {
+    fn grow(&mut self, layout: Layout) -> Result<(), OutOfFrames> {
+        // The allocator's own header and the alignment, generously.
+        let wanted = layout.size() as u64 + layout.align() as u64 + PAGE_SIZE;
+        let bytes = wanted.next_multiple_of(PAGE_SIZE).max(GROWTH);
+        if self.filled + bytes > LIMIT {
+            return Err(OutOfFrames);
+        }
+        let frames = frames::allocate((bytes / PAGE_SIZE) as usize, Use::Heap)?;
+        if let Err((error, frames)) = paging::map_frames(self.filled, frames, Access::ReadWrite) {
+            frames::free(frames);
+            return Err(error);
+        }
+        let from = self.filled as *mut u8;
+        self.filled += bytes;
+        let to = self.filled as *mut u8;
+        // SAFETY: the range up to `filled` is mapped, adjoins what the allocator has, and is used by nobody else.
+        self.end = unsafe {
+            match self.end {
+                None => self.talc.claim(from, bytes as usize),
+                Some(end) => Some(self.talc.extend(end, to)),
+            }
+        };
+        Ok(())
+    }
+}
+
+/// Bytes handed out now.
+#[must_use]
+pub fn bytes_in_use() -> u64 {
+    HEAP.lock().talc.counters().allocated_bytes as u64
+}

@@ -1,0 +1,33 @@
+//! Memory: frames, page tables, the heap, and guarded mappings.
+//!
+//! ```text
+//!   0xffff_8000_0000_0000  (or where the boot loader put it) all of memory, at a fixed offset: tables, frame contents
+//!   0xffff_c000_0000_0000  the heap
+//!   0xffff_d000_0000_0000  guarded slots: stacks and mappings, each between guard pages
+//!   0xffff_e000_0000_0000  device registers
+//!   0xffff_ffff_8000_0000  the kernel image
+//! ```
+//! Large pages are used for the first range only, and the slots lie far from it: QEMU keeps one growing range of large
+//! pages for each CPU, and a flush of any address inside that range flushes everything, which would hide stale
+//! translations from the tests.
+
+pub(crate) mod frames;
+pub mod guarded;
+pub(crate) mod heap;
+pub(crate) mod paging;
+pub(crate) mod probe;
+pub(crate) mod slots;
+pub(crate) mod tlb;
+
+pub use frames::{OutOfFrames, frame_counts};
+pub use guarded::{Fill, GuardedMapping, MapError, UnmapError, Window};
+pub use heap::bytes_in_use as heap_bytes_in_use;
+pub use slots::{Hit, Region, classify, live as live_slots};
+pub use tlb::{ping_all, protocol_name};
+
+/// Bytes in a page, and in a frame.
+pub const PAGE_SIZE: u64 = smp::ranges::PAGE_SIZE;
+
+/// An address in physical memory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PhysAddr(pub u64);

@@ -1,0 +1,254 @@
+//! The kernel's page tables: built fresh at boot, walked and changed here and nowhere else.
+//!
+//! What is mapped keeps to W^X: text is readable and executable, read-only data is readable, everything else is
+//! readable, perhaps writable, and never executable; the image's own frames have no second, writable mapping. Address 0
+//! and all of the lower half are not mapped. No entry is global, so that a load of CR3 flushes everything (Zircon once
+//! left global entries behind).
+
+use super::frames::{self, FrameList, OutOfFrames};
+use super::{PAGE_SIZE, PhysAddr};
+use crate::sync::SpinLock;
+use core::sync::atomic::{AtomicU64, Ordering};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr3Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
+
+/// Entries in a table.
+const ENTRIES: u64 = 512;
+const LARGE_PAGE: u64 = 2 << 20;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const DEVICES: u64 = 0xffff_e000_0000_0000;
+
+/// What a mapping allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+    /// Reading and executing.
+    ReadExecute,
+}
+
+impl Access {
+    const fn flags(self) -> Flags {
+        match self {
+            Self::Read => Flags::PRESENT.union(Flags::NO_EXECUTE),
+            Self::ReadWrite => Flags::PRESENT.union(Flags::WRITABLE).union(Flags::NO_EXECUTE),
+            Self::ReadExecute => Flags::PRESENT,
+        }
+    }
+}
+
+/// Where physical address 0 is mapped; set once, before anything else here is used.
+static HHDM: AtomicU64 = AtomicU64::new(0);
+
+/// The root table's physical address, and the lock for everything below it.
+struct Root(u64);
+
+/// The same address, for a CPU that cannot take locks yet.
+static ROOT_ADDRESS: AtomicU64 = AtomicU64::new(0);
+static ROOT: SpinLock<Root> = SpinLock::new("page tables", Root(0));
+
+/// Where this physical address is mapped.
+pub(crate) fn hhdm(physical: u64) -> u64 {
+    HHDM.load(Ordering::Relaxed) + physical
+}
+
+/// Takes over the boot loader's offset, which the new tables keep.
+pub(crate) fn set_hhdm(offset: u64) {
+    HHDM.store(offset, Ordering::Relaxed);
+}
+
+/// The entry at `index` of the table at this physical address.
+fn entry(table: u64, index: u64) -> &'static AtomicU64 {
+    debug_assert!(index < ENTRIES);
+    // SAFETY: tables are whole frames, mapped by the HHDM, and never freed. Other CPUs' page walkers read and write
+    // (accessed, dirty) the same words, which atomics allow for.
+    unsafe { &*((hhdm(table) + index * 8) as *const AtomicU64) }
+}
+
+const fn index(address: u64, level: u32) -> u64 {
+    address >> (12 + 9 * (level - 1)) & (ENTRIES - 1)
+}
+
+impl Root {
+    /// The entry for `address` in the table of `level` (1 maps 4 KiB pages), creating the tables on the way.
+    fn create(&mut self, address: u64, level: u32) -> Result<&'static AtomicU64, OutOfFrames> {
+        let mut table = self.0;
+        for above in (level + 1..=4).rev() {
+            let slot = entry(table, index(address, above));
+            if slot.load(Ordering::Relaxed) & Flags::PRESENT.bits() == 0 {
+                let fresh = frames::allocate_table()?;
+                // Release: a walker that sees the table sees it cleared.
+                slot.store(fresh | (Flags::PRESENT | Flags::WRITABLE).bits(), Ordering::Release);
+            }
+            table = slot.load(Ordering::Relaxed) & ADDRESS;
+        }
+        Ok(entry(table, index(address, level)))
+    }
+
+    /// Creates all tables that `pages` pages from `address` on need: once they are there, mapping cannot fail.
+    fn create_all(&mut self, address: u64, pages: u64) -> Result<(), OutOfFrames> {
+        let table_span = ENTRIES * PAGE_SIZE;
+        let mut at = address;
+        while at < address + pages * PAGE_SIZE {
+            self.create(at, 1)?;
+            at = (at + table_span) & !(table_span - 1);
+        }
+        Ok(())
+    }
+
+    /// The level-1 entry for `address`, if there is a table for it.
+    fn find(&self, address: u64) -> Option<&'static AtomicU64> {
+        let mut table = self.0;
+        for above in (2..=4).rev() {
+            let value = entry(table, index(address, above)).load(Ordering::Relaxed);
+            if value & Flags::PRESENT.bits() == 0 || value & Flags::HUGE_PAGE.bits() != 0 {
+                return None;
+            }
+            table = value & ADDRESS;
+        }
+        Some(entry(table, index(address, 1)))
+    }
+
+    /// Maps `length` bytes, with large pages where they fit if `large`.
+    fn map_linear(&mut self, address: u64, physical: u64, length: u64, access: Access, large: bool) {
+        let mut done = 0;
+        while done < length {
+            let (va, pa) = (address + done, physical + done);
+            let fits = large && (va | pa).is_multiple_of(LARGE_PAGE) && length - done >= LARGE_PAGE;
+            let (level, size, extra) =
+                if fits { (2, LARGE_PAGE, Flags::HUGE_PAGE) } else { (1, PAGE_SIZE, Flags::empty()) };
+            let slot = self.create(va, level).expect("memory for the kernel's page tables");
+            slot.store(pa | (access.flags() | extra).bits(), Ordering::Release);
+            done += size;
+        }
+    }
+}
+
+/// A range of the kernel image.
+pub(crate) struct Section {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) access: Access,
+}
+
+/// Builds the kernel's tables: the memory in `regions` (start, length) at the HHDM, and the image's sections, of which
+/// virtual address `virtual_base` is at `physical_base`.
+pub(crate) fn build(
+    regions: impl Iterator<Item = (u64, u64)>,
+    sections: &[Section],
+    physical_base: u64,
+    virtual_base: u64,
+) {
+    let mut root = ROOT.lock();
+    root.0 = frames::allocate_table().expect("memory for the kernel's page tables");
+    ROOT_ADDRESS.store(root.0, Ordering::Release);
+    for (start, length) in regions {
+        root.map_linear(hhdm(start), start, length, Access::ReadWrite, true);
+    }
+    for section in sections {
+        let physical = section.start - virtual_base + physical_base;
+        root.map_linear(section.start, physical, section.end - section.start, section.access, false);
+    }
+}
+
+/// Goes over to the kernel's tables on the CPU that this runs on.
+///
+/// # Safety
+/// The tables are built, and map the code, the stack and the data in use.
+pub(crate) unsafe fn activate() {
+    let root = ROOT_ADDRESS.load(Ordering::Acquire);
+    // SAFETY: by the caller's promise. No-execute has to be known before a table that uses it is loaded; write
+    // protection makes read-only data read-only for the kernel too.
+    unsafe {
+        Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE));
+        Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT));
+        Cr4::update(|cr4| cr4.remove(Cr4Flags::PAGE_GLOBAL));
+        Cr3::write(PhysFrame::containing_address(x86_64::PhysAddr::new(root)), Cr3Flags::empty());
+    }
+}
+
+/// Maps a page of device registers, uncached; gives its address.
+pub(crate) fn map_device_page(physical: u64) -> u64 {
+    let address = DEVICES + (physical & 0xffff_f000);
+    let flags = Access::ReadWrite.flags() | Flags::NO_CACHE | Flags::WRITE_THROUGH;
+    let slot = ROOT.lock().create(address, 1).expect("memory for the kernel's page tables");
+    slot.store(physical | flags.bits(), Ordering::Release);
+    address
+}
+
+/// Maps the frames of `list`, in order, from `address` on, and owns them from now on. The pages were not mapped, so no
+/// TLB knows them and no CPU has to be told.
+///
+/// # Errors
+/// [`OutOfFrames`] gives the list back if there is no memory for a table; then nothing is mapped.
+pub(crate) fn map_frames(address: u64, list: FrameList, access: Access) -> Result<(), (OutOfFrames, FrameList)> {
+    let mut root = ROOT.lock();
+    if let Err(error) = root.create_all(address, list.len() as u64) {
+        return Err((error, list));
+    }
+    let mut at = address;
+    list.for_each(|frame| {
+        let slot = root.find(at).expect("the tables were just created");
+        debug_assert!(slot.load(Ordering::Relaxed) == 0, "page {at:#x} is mapped already");
+        slot.store(frame | access.flags().bits(), Ordering::Release);
+        at += PAGE_SIZE;
+    });
+    frames::disown(list);
+    Ok(())
+}
+
+/// Maps `pages` consecutive frames from `physical` on, which the allocator does not own.
+///
+/// # Errors
+/// [`OutOfFrames`] if there is no memory for a table; then nothing is mapped.
+pub(crate) fn map_foreign(address: u64, physical: PhysAddr, pages: u64, access: Access) -> Result<(), OutOfFrames> {
+    let mut root = ROOT.lock();
+    root.create_all(address, pages)?;
+    root.map_linear(address, physical.0, pages * PAGE_SIZE, access, false);
+    Ok(())
+}
+
+/// Clears the entries of `pages` pages from `address` on, and gives each frame's address to `each`. TLBs may still hold
+/// the translations.
+///
+/// # Panics
+/// If one of the pages is not mapped.
+pub(crate) fn unmap(address: u64, pages: u64, mut each: impl FnMut(u64)) {
+    let root = ROOT.lock();
+    for page in 0..pages {
+        let at = address + page * PAGE_SIZE;
+        let value = root.find(at).map_or(0, |slot| slot.swap(0, Ordering::AcqRel));
+        assert!(value & Flags::PRESENT.bits() != 0, "page {at:#x} is unmapped, and was not mapped");
+        each(value & ADDRESS);
+    }
+}
+
+/// The physical address behind a page that is mapped by 4 KiB pages.
+pub(crate) fn translate(address: u64) -> Option<PhysAddr> {
+    let value = ROOT.lock().find(address)?.load(Ordering::Relaxed);
+    let present = value & Flags::PRESENT.bits() != 0;
+    present.then(|| PhysAddr((value & ADDRESS) + address % PAGE_SIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_writable_and_executable() {
+        for access in [Access::Read, Access::ReadWrite, Access::ReadExecute] {
+            let flags = access.flags();
+            assert!(flags.contains(Flags::NO_EXECUTE) || !flags.contains(Flags::WRITABLE), "{access:?}");
+            assert!(!flags.contains(Flags::GLOBAL));
+        }
+    }
+
+    #[test]
+    fn indices_are_the_nine_bits_of_each_level() {
+        let address = 0xffff_d123_4567_8000;
+        let parts: Vec<u64> = (1..=4).map(|level| index(address, level)).collect();
+        assert_eq!(parts, [0x078, 0x12b, 0x08d, 0x1a2]);
+    }
+}

@@ -1,0 +1,171 @@
+//! The machine that the shootdown protocols run on: this one. And the bare interrupt round trip to compare with.
+
+use crate::cpu::apic::{self, vector};
+use crate::cpu::{self, REACHABLE};
+use crate::stats::{self, Latency};
+use crate::sync::irq::IrqsOff;
+use crate::thread::PreemptOff;
+use crate::time;
+use crate::trap::report;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crossbeam_utils::CachePadded;
+use smp::{Acked, Broadcast, CpuId, CpuSet, MAX_CPUS, Machine, PageRange, Protocol, Scoreboard, Unmapped};
+use spin::Once;
+use x86_64::VirtAddr;
+use x86_64::instructions::{interrupts, tlb};
+
+/// The calling CPU, as the protocols see it.
+pub(crate) struct Hardware;
+
+static PROTOCOL: Once<Box<dyn Protocol<Hardware> + Send>> = Once::new();
+static CEILING: AtomicU32 = AtomicU32::new(33);
+
+impl Machine for Hardware {
+    fn cpu(&self) -> CpuId {
+        cpu::current_id()
+    }
+
+    fn reachable(&self) -> CpuSet {
+        REACHABLE.load(Ordering::Acquire)
+    }
+
+    fn interrupt(&self, targets: CpuSet) {
+        send_to(vector::SHOOTDOWN, targets);
+        cpu::this_racy().stats.shootdown_ipis.add(targets.len() as u64);
+    }
+
+    fn flush(&self, range: PageRange) {
+        range.addresses().for_each(|address| tlb::flush(VirtAddr::new(address)));
+    }
+
+    fn flush_all(&self) {
+        cpu::this_racy().stats.full_flushes.add(1);
+        tlb::flush_all();
+    }
+
+    fn interrupts_on(&self) -> bool {
+        interrupts::are_enabled()
+    }
+
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+
+    fn now(&self) -> u64 {
+        time::now()
+    }
+
+    fn patience(&self) -> u64 {
+        time::patience()
+    }
+
+    fn unanswered(&self, missing: CpuSet) {
+        report::unanswered("a TLB shootdown", missing);
+    }
+}
+
+/// Sends `vector` to each CPU of the set, by one command if these are all the others.
+fn send_to(vector: u8, targets: CpuSet) {
+    let irqs = IrqsOff::new();
+    let others = REACHABLE.load(Ordering::Relaxed).without(irqs.cpu().id());
+    if targets == others && targets.len() > 1 && !crate::boot::has_parked_cpus() {
+        apic::send_to_all_others(&irqs, vector);
+    } else {
+        for target in targets.filter_map(cpu::get) {
+            apic::send(&irqs, vector, target.apic_id.get());
+        }
+    }
+}
+
+/// Sets the protocol up, before the second CPU comes up.
+pub(crate) fn init(protocol: wire::cmdline::Protocol, cpus: usize, flush_ceiling: u32) {
+    CEILING.store(flush_ceiling, Ordering::Relaxed);
+    PROTOCOL.call_once(|| match protocol {
+        // Generations start near their wrap, so that every run goes through it.
+        wire::cmdline::Protocol::Scoreboard => Box::new(Scoreboard::new(cpus, u32::MAX - 1000)),
+        wire::cmdline::Protocol::Broadcast => Box::new(Broadcast::new()),
+    });
+}
+
+fn protocol() -> &'static (dyn Protocol<Hardware> + Send) {
+    &**PROTOCOL.get().expect("set up before anything is unmapped")
+}
+
+/// The name of the protocol in use.
+#[must_use]
+pub fn protocol_name() -> &'static str {
+    protocol().name()
+}
+
+/// Above this many pages a request flushes everything.
+pub(crate) fn flush_ceiling() -> u32 {
+    CEILING.load(Ordering::Relaxed)
+}
+
+/// Puts the calling CPU among those that are asked.
+pub(crate) fn came_online() {
+    smp::shootdown::came_online(&Hardware, &REACHABLE);
+}
+
+/// Has every CPU drop what was unmapped; when it returns, all have. Waits for other CPUs, so the caller holds no lock.
+pub(crate) fn shoot_down<R>(unmapped: Unmapped<R>) -> Acked<R> {
+    crate::sync::assert_may_wait();
+    let _here = PreemptOff::new();
+    let pages = u64::from(unmapped.pages());
+    let start = time::now();
+    let acked = unmapped.shoot_down(protocol(), &Hardware);
+    let took = time::now().saturating_sub(start);
+    let stats = &cpu::this_racy().stats;
+    stats.shootdowns.add(1);
+    stats.pages_flushed.add(pages);
+    stats::record(if pages == 1 { Latency::OnePageShootdown } else { Latency::Shootdown }, took);
+    acked
+}
+
+/// The shootdown interrupt's handler.
+pub(crate) fn serve() {
+    cpu::this_racy().stats.shootdowns_served.add(1);
+    protocol().serve(&Hardware);
+}
+
+/// One round trip of bare interrupts at a time.
+static PINGING: AtomicBool = AtomicBool::new(false);
+static PING: CachePadded<AtomicU32> = CachePadded::new(AtomicU32::new(0));
+static PONG: [CachePadded<AtomicU32>; MAX_CPUS] = [const { CachePadded::new(AtomicU32::new(0)) }; MAX_CPUS];
+
+/// Interrupts all other CPUs, and waits until each has stored an answer: the least that any shootdown by interrupt can
+/// cost. The cycles it took, or `None` if another CPU is at it.
+pub fn ping_all() -> Option<u64> {
+    crate::sync::assert_may_wait();
+    let _here = PreemptOff::new();
+    if PINGING.swap(true, Ordering::Acquire) {
+        return None;
+    }
+    let start = time::now();
+    let generation = PING.load(Ordering::Relaxed).wrapping_add(1);
+    PING.store(generation, Ordering::Release);
+    let mut waiting = REACHABLE.load(Ordering::Relaxed).without(cpu::current_id());
+    send_to(vector::PING, waiting);
+    let mut turns = 0u32;
+    while let Some(cpu) = waiting.lowest() {
+        if PONG[cpu.index()].load(Ordering::Acquire) == generation {
+            waiting.next();
+            continue;
+        }
+        core::hint::spin_loop();
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(256) && time::now().saturating_sub(start) > time::patience() {
+            report::unanswered("a bare interrupt", waiting);
+        }
+    }
+    let took = time::now().saturating_sub(start);
+    PINGING.store(false, Ordering::Release);
+    stats::record(Latency::BareIpi, took);
+    Some(took)
+}
+
+/// The bare interrupt's handler.
+pub(crate) fn pong() {
+    PONG[cpu::current_id().index()].store(PING.load(Ordering::Acquire), Ordering::Release);
+}

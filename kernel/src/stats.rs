@@ -1,0 +1,136 @@
+//! Counts and latencies. Each CPU keeps its own; a reader adds them up.
+
+use crate::cpu::cell::Own;
+use crate::cpu::{self};
+use crate::sync::SpinLock;
+use alloc::boxed::Box;
+use spin::Once;
+use wire::Histogram;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latency {
+    /// A shootdown of one page, from after the page-table entries were cleared until all CPUs have acknowledged.
+    OnePageShootdown,
+    /// Any other shootdown, likewise.
+    Shootdown,
+    /// A bare interrupt to all other CPUs, and their answers.
+    BareIpi,
+}
+
+impl Latency {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OnePageShootdown, Self::Shootdown, Self::BareIpi];
+
+    /// The name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OnePageShootdown => "shootdown-1-page",
+            Self::Shootdown => "shootdown",
+            Self::BareIpi => "bare-ipi",
+        }
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$meta:meta])* $field:ident: $name:literal,)+) => {
+        /// What one CPU counted.
+        pub(crate) struct CpuStats {
+            $($(#[$meta])* pub(crate) $field: Own<u64>,)+
+            latencies: Once<Box<[SpinLock<Histogram>]>>,
+        }
+
+        impl CpuStats {
+            pub(crate) const fn new() -> Self {
+                Self { $($field: Own::<u64>::new(0),)+ latencies: Once::new() }
+            }
+        }
+
+        /// Counts of all CPUs together.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[$meta])* pub $field: u64,)+
+        }
+
+        impl Totals {
+            /// The counts as they are now.
+            #[must_use]
+            pub fn now() -> Self {
+                let mut totals = Self::default();
+                for cpu in cpu::all() {
+                    $(totals.$field += cpu.stats.$field.get();)+
+                }
+                totals
+            }
+
+            /// Runs `f` on the name and the value of each count.
+            pub fn for_each(&self, mut f: impl FnMut(&'static str, u64)) {
+                $(f($name, self.$field);)+
+            }
+        }
+    };
+}
+
+counters! {
+    /// Threads started.
+    spawned: "threads.spawned",
+    /// Stacks unmapped after their threads ended.
+    reaped: "stacks.reaped",
+    /// Reapings that found any.
+    reap_batches: "stacks.reap-batches",
+    /// Threads ended by a guard of their stack.
+    guard_hits: "faults.guard",
+    /// Threads ended by another fault.
+    other_faults: "faults.other",
+    /// Interrupts that were lost to a guard hit while they were delivered, and served all the same.
+    replayed: "faults.replayed-interrupts",
+    /// Shootdown requests completed.
+    shootdowns: "shootdown.requests",
+    /// Pages that the requests named.
+    pages_flushed: "shootdown.pages",
+    /// Shootdown interrupts sent, one for each CPU interrupted.
+    shootdown_ipis: "shootdown.ipis",
+    /// Shootdown interrupts taken.
+    shootdowns_served: "shootdown.served",
+    /// Times that a CPU dropped all its translations.
+    full_flushes: "shootdown.full-flushes",
+    /// Changes from one thread to another, or to the same.
+    switches: "sched.switches",
+    /// Threads taken from another CPU's queue.
+    steals: "sched.steals",
+    /// Interrupts sent to make another CPU look at its queue.
+    reschedule_ipis: "sched.reschedule-ipis",
+    /// Timer ticks.
+    ticks: "sched.ticks",
+}
+
+impl CpuStats {
+    /// Makes room for latencies; needs the heap.
+    pub(crate) fn allocate(&self) {
+        self.latencies
+            .call_once(|| Latency::ALL.iter().map(|_| SpinLock::new("histogram", Histogram::new())).collect());
+    }
+}
+
+/// Adds a sample, with preemption off.
+pub(crate) fn record(what: Latency, cycles: u64) {
+    if let Some(latencies) = cpu::this_racy().stats.latencies.get() {
+        latencies[what as usize].lock().record(cycles);
+    }
+}
+
+/// Runs `f` on the distribution of all CPUs' samples. Not to be called while samples still come: it gathers them in
+/// place.
+pub fn with_latency<R>(what: Latency, f: impl FnOnce(&Histogram) -> R) -> R {
+    let mut all = cpu::all().filter_map(|cpu| cpu.stats.latencies.get()).map(|latencies| &latencies[what as usize]);
+    let Some(first) = all.next() else {
+        return f(&Histogram::new());
+    };
+    for other in all {
+        let mut other = other.lock();
+        first.lock().merge(&other);
+        other.clear();
+    }
+    f(&first.lock())
+}

@@ -1,0 +1,40 @@
+//! Masking interrupts, counted for each CPU (xv6's `push_off`): guards may end in any order, and interrupts come back
+//! with the last one if they were on before the first.
+
+use crate::cpu;
+use core::marker::PhantomData;
+use x86_64::instructions::interrupts;
+
+/// Interrupts are off on this CPU as long as this lives; so the thread stays on this CPU too.
+#[must_use = "interrupts come back on when the guard is dropped"]
+pub(crate) struct IrqsOff(PhantomData<*mut ()>);
+
+impl IrqsOff {
+    /// Masks interrupts.
+    pub(crate) fn new() -> Self {
+        let were_on = interrupts::are_enabled();
+        interrupts::disable();
+        let cpu = cpu::this_racy();
+        if cpu.irq_off_depth.get() == 0 {
+            cpu.irqs_were_on.set(were_on);
+        }
+        cpu.irq_off_depth.set(cpu.irq_off_depth.get() + 1);
+        Self(PhantomData)
+    }
+
+    /// The CPU this runs on.
+    pub(crate) fn cpu(&self) -> &'static cpu::Cpu {
+        cpu::this_racy()
+    }
+}
+
+impl Drop for IrqsOff {
+    fn drop(&mut self) {
+        let cpu = cpu::this_racy();
+        let depth = cpu.irq_off_depth.get() - 1;
+        cpu.irq_off_depth.set(depth);
+        if depth == 0 && cpu.irqs_were_on.get() {
+            interrupts::enable();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The one way out of a thread, and the reaping of the stacks that threads leave behind.
+//!
+//! ```text
+//!   on the thread's own stack                          on the CPU's own stack
+//!   (4) end: preemption off for good;
+//!       reap what others left, interrupts on,
+//!       no lock held                       ── leave ──▶ left_for_good:
+//!                                                        joiner woken; stack left as OffStack
+//!   (5) the next that ends, an idle CPU, a spawn without memory, or the end of the run: reap
+//! ```
+//! Since preemption stays off from the reaping to the switch, each CPU takes all that is pending before it leaves one
+//! stack: never more are pending than there are CPUs, which is the reaper's capacity.
+
+use super::join::{Death, Fault};
+use super::queue::List;
+use super::switch::{self, Why};
+use super::{PreemptOff, Shield, Thread, state, table};
+use crate::bug;
+use crate::cpu;
+use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
+use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
+use crate::mem::guarded;
+use crate::mem::slots::SlotId;
+use crate::sync::SpinLock;
+use core::sync::atomic::{AtomicU32, Ordering};
+use smp::reaper::Pending;
+use smp::{MAX_CPUS, OffStack, Reaper};
+use wire::cmdline::Bug;
+
+/// How a thread came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    Returned,
+    Exited,
+    Aborted,
+    Faulted(Fault),
+}
+
+impl Left {
+    /// What a joiner is told; `None` if the thread's function returned a value.
+    pub(super) const fn death(self) -> Option<Death> {
+        match self {
+            Self::Returned => None,
+            Self::Exited => Some(Death::Exited),
+            Self::Aborted => Some(Death::Aborted),
+            Self::Faulted(fault) => Some(Death::Fault(fault)),
+        }
+    }
+}
+
+/// A stack whose thread has ended; still mapped, and its slot names the thread as owner.
+pub(crate) struct DeadStack(SlotId);
+
+type Stacks = SpinLock<Pending<DeadStack, MAX_CPUS>>;
+
+static REAPER: Reaper<Stacks, MAX_CPUS> = Reaper::new(SpinLock::new("reaper", Pending::none()));
+static EXIT_DELAY: AtomicU32 = AtomicU32::new(0);
+
+/// Ends the thread that calls: the self-abort. Its stack is reaped by others.
+pub fn exit() -> ! {
+    end(Left::Exited)
+}
+
+/// Busy iterations that every thread spends between its last reaping and leaving its stack. Widens the window that the
+/// wrong order of the two would open; for tests.
+pub fn set_exit_delay(iterations: u32) {
+    EXIT_DELAY.store(iterations, Ordering::Relaxed);
+}
+
+/// (4) Ends the thread that runs.
+pub(crate) fn end(how: Left) -> ! {
+    let thread = cpu::current();
+    thread.shields.set(thread.shields.get() + 1);
+    thread.join.lock().left.get_or_insert(how);
+    // For good: undone when the object is used again.
+    core::mem::forget(PreemptOff::new());
+    if bug::armed(Bug::JoinBeforeOffStack) {
+        complete(thread);
+        delay();
+    }
+    if bug::armed(Bug::PublishBeforeSwitch)
+        && let Some(stack) = take_stack(thread)
+    {
+        reap_here();
+        publish(stack);
+    } else {
+        reap_here();
+    }
+    delay();
+    // SAFETY: nothing on this stack is needed any more.
+    unsafe { switch::leave(Why::Exits) };
+    unreachable!("a thread that left for good was resumed")
+}
+
+fn delay() {
+    for _ in 0..EXIT_DELAY.load(Ordering::Relaxed) {
+        core::hint::black_box(());
+    }
+}
+
+/// (4) In the switch epilogue: the CPU has left the thread's stack. Joiner first: once the stack is left for reaping,
+/// another CPU may release the thread's object.
+pub(super) fn left_for_good(thread: &'static Thread) {
+    let stack = take_stack(thread);
+    thread.state.store(state::DEAD, Ordering::Relaxed);
+    if !bug::armed(Bug::JoinBeforeOffStack) {
+        complete(thread);
+    }
+    if let Some(stack) = stack {
+        publish(stack);
+    }
+}
+
+fn take_stack(thread: &Thread) -> Option<SlotId> {
+    SlotId::from_bits(thread.stack.swap(0, Ordering::Relaxed))
+}
+
+fn publish(stack: SlotId) {
+    let left = REAPER.leave(OffStack::from_epilogue(DeadStack(stack)));
+    assert!(left.is_ok(), "more stacks are pending than there are CPUs");
+}
+
+fn complete(thread: &Thread) {
+    let waiter = {
+        let mut join = thread.join.lock();
+        join.done = true;
+        join.waiter.take()
+    };
+    if let Some(waiter) = waiter {
+        switch::unpark(waiter);
+    }
+}
+
+/// Stacks that wait to be reaped, at a glance.
+#[must_use]
+pub fn pending_stacks() -> usize {
+    REAPER.count()
+}
+
+/// (5) Unmaps all stacks that threads have left, with one shootdown. How many there were.
+pub fn reap() -> usize {
+    if REAPER.count() == 0 {
+        return 0;
+    }
+    let _shield = Shield::new();
+    let _here = PreemptOff::new();
+    reap_here()
+}
+
+/// With preemption off.
+fn reap_here() -> usize {
+    #[cfg(feature = "seeded-bugs")]
+    if bug::armed(Bug::ShootdownUnderLock) {
+        REAPER.take_all_under_lock(|batch| {
+            take_down(batch);
+        });
+        return 0;
+    }
+    if REAPER.count() == 0 {
+        return 0;
+    }
+    take_down(REAPER.take_all())
+}
+
+fn take_down(batch: impl Iterator<Item = DeadStack>) -> usize {
+    let mut dead = List::new();
+    let slots = batch.map(|DeadStack(slot)| {
+        if let Some(owner) = slot.owner() {
+            dead.push(owner);
+        }
+        slot
+    });
+    let count = guarded::take_down(slots, true);
+    let stats = &cpu::this_racy().stats;
+    stats.reaped.add(count as u64);
+    stats.reap_batches.add(u64::from(count > 0));
+    while let Some(thread) = dead.pop() {
+        table::release(thread);
+    }
+    count
+}
+
+/// Makes the thread end itself when it is resumed by `frame`: on its own stack, from the top, since nothing that is on
+/// it matters any more.
+pub(crate) fn divert(frame: &mut Frame, thread: &Thread, how: Left) {
+    thread.join.lock().left.get_or_insert(how);
+    let top = thread.stack().expect("a thread that can be ended has a stack").end();
+    *frame = Frame {
+        rip: landing as *const () as u64,
+        cs: KERNEL_CODE.into(),
+        rflags: RFLAGS_IF | RFLAGS_FIXED,
+        rsp: top - 8, // as if called
+        ss: KERNEL_DATA.into(),
+        ..Frame::default()
+    };
+}
+
+extern "C" fn landing() -> ! {
+    end(Left::Aborted) // or what `divert` noted already
+}

@@ -1,0 +1,165 @@
+//! Lists of threads, chained through the threads themselves: the run queue and the sleepers of a CPU.
+
+use super::Thread;
+use crate::sync::SpinLock;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use smp::CpuId;
+
+/// Threads in the order in which they came, chained by `link`. Whoever holds the list owns the links.
+pub(crate) struct List {
+    first: *const Thread,
+    last: *const Thread,
+}
+
+// SAFETY: the pointers are to threads, which live for ever and are `Sync`.
+unsafe impl Send for List {}
+
+impl List {
+    pub(crate) const fn new() -> Self {
+        Self { first: ptr::null(), last: ptr::null() }
+    }
+
+    pub(crate) fn push(&mut self, thread: &'static Thread) {
+        thread.link.store(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: null, or a thread that was pushed.
+        match unsafe { self.last.as_ref() } {
+            None => self.first = thread,
+            Some(last) => last.link.store(ptr::from_ref(thread).cast_mut(), Ordering::Relaxed),
+        }
+        self.last = thread;
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<&'static Thread> {
+        self.take_first(|_| true)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'static Thread> {
+        // SAFETY: null, or a thread that was pushed; so are the links.
+        core::iter::successors(unsafe { self.first.as_ref() }, |thread| unsafe {
+            thread.link.load(Ordering::Relaxed).as_ref()
+        })
+    }
+
+    /// Takes the first thread for which `wanted` holds.
+    fn take_first(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static Thread> {
+        let mut before: Option<&'static Thread> = None;
+        // SAFETY: null, or a thread that was pushed; so are the links.
+        let mut at = unsafe { self.first.as_ref() };
+        while let Some(thread) = at {
+            let next: *const Thread = thread.link.load(Ordering::Relaxed);
+            if wanted(thread) {
+                match before {
+                    None => self.first = next,
+                    Some(before) => before.link.store(next.cast_mut(), Ordering::Relaxed),
+                }
+                if ptr::eq(self.last, thread) {
+                    self.last = before.map_or(ptr::null(), ptr::from_ref);
+                }
+                return Some(thread);
+            }
+            before = at;
+            // SAFETY: as above.
+            at = unsafe { next.as_ref() };
+        }
+        None
+    }
+}
+
+/// The threads that are READY to run on a CPU, first come, first served.
+pub(crate) struct RunQueue {
+    threads: SpinLock<List>,
+    /// How many there are, to look without the lock.
+    length: AtomicUsize,
+}
+
+impl RunQueue {
+    pub(crate) const fn new() -> Self {
+        Self { threads: SpinLock::new("run queue", List::new()), length: AtomicUsize::new(0) }
+    }
+
+    /// How many there are, at a glance. Sequentially consistent: see `switch::make_ready` and `idle`.
+    pub(crate) fn len(&self) -> usize {
+        self.length.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn push(&self, thread: &'static Thread) {
+        let mut threads = self.threads.lock();
+        threads.push(thread);
+        self.length.store(self.length.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+    }
+
+    /// Whether there is a thread that may run on `cpu`.
+    pub(crate) fn has_for(&self, cpu: CpuId) -> bool {
+        self.len() > 0 && self.threads.lock().iter().any(|thread| thread.may_run_on(cpu))
+    }
+
+    /// Takes the first thread that may run on `cpu`.
+    pub(crate) fn take_for(&self, cpu: CpuId) -> Option<&'static Thread> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut threads = self.threads.lock();
+        let taken = threads.take_first(|thread| thread.may_run_on(cpu))?;
+        self.length.store(self.length.load(Ordering::Relaxed) - 1, Ordering::SeqCst);
+        Some(taken)
+    }
+}
+
+/// The threads that wait for a time on a CPU, the earliest first, chained by `sleep_link`.
+pub(crate) struct Sleepers(SpinLock<Earliest>);
+
+struct Earliest(*const Thread);
+
+// SAFETY: as for `List`.
+unsafe impl Send for Earliest {}
+
+impl Sleepers {
+    pub(crate) const fn new() -> Self {
+        Self(SpinLock::new("sleepers", Earliest(ptr::null())))
+    }
+
+    /// Adds `thread`, whose `wake_at` is set.
+    pub(crate) fn add(&self, thread: &'static Thread) {
+        let mut first = self.0.lock();
+        let due = thread.wake_at.load(Ordering::Relaxed);
+        let (mut before, mut at): (Option<&'static Thread>, _) = (None, first.0);
+        // SAFETY: null, or a thread that was added; so are the links.
+        while let Some(later) = unsafe { at.as_ref() }.filter(|t| t.wake_at.load(Ordering::Relaxed) <= due) {
+            before = Some(later);
+            at = later.sleep_link.load(Ordering::Relaxed);
+        }
+        thread.sleep_link.store(at.cast_mut(), Ordering::Relaxed);
+        match before {
+            None => first.0 = thread,
+            Some(before) => before.sleep_link.store(ptr::from_ref(thread).cast_mut(), Ordering::Relaxed),
+        }
+    }
+
+    /// Takes `thread` out, if it is still there.
+    pub(crate) fn remove(&self, thread: &'static Thread) {
+        let mut first = self.0.lock();
+        let (mut before, mut at): (Option<&'static Thread>, _) = (None, first.0);
+        // SAFETY: as in `add`.
+        while let Some(here) = unsafe { at.as_ref() } {
+            let next: *const Thread = here.sleep_link.load(Ordering::Relaxed);
+            if ptr::eq(here, thread) {
+                match before {
+                    None => first.0 = next,
+                    Some(before) => before.sleep_link.store(next.cast_mut(), Ordering::Relaxed),
+                }
+                return;
+            }
+            (before, at) = (Some(here), next);
+        }
+    }
+
+    /// Takes the first thread that is due at `now`.
+    pub(crate) fn take_due(&self, now: u64) -> Option<&'static Thread> {
+        let mut first = self.0.lock();
+        // SAFETY: as in `add`.
+        let thread = unsafe { first.0.as_ref() }.filter(|t| t.wake_at.load(Ordering::Relaxed) <= now)?;
+        first.0 = thread.sleep_link.load(Ordering::Relaxed);
+        Some(thread)
+    }
+}

@@ -1,0 +1,97 @@
+//! Guards that keep the thread that runs from being preempted, or from being ended.
+
+use super::{Left, exit, switch};
+use crate::cpu;
+use crate::trap::fault;
+use core::arch::asm;
+use core::marker::PhantomData;
+
+/// The thread stays on its CPU, and nothing else runs there but interrupt handlers.
+#[must_use = "preemption comes back when the guard is dropped"]
+pub struct PreemptOff(PhantomData<*mut ()>);
+
+impl PreemptOff {
+    /// Turns preemption off.
+    pub fn new() -> Self {
+        let thread = cpu::current();
+        thread.preempt_off.set(thread.preempt_off.get() + 1);
+        // The compiler must not move what follows before it.
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        Self(PhantomData)
+    }
+}
+
+impl Default for PreemptOff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for PreemptOff {
+    fn drop(&mut self) {
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        let thread = cpu::current();
+        let depth = thread.preempt_off.get() - 1;
+        thread.preempt_off.set(depth);
+        // Read on whichever CPU this is by now; at worst a thread gives way once too often.
+        let cpu = cpu::this_racy();
+        if depth == 0 && cpu.need_resched.get() && !cpu.in_interrupt() && cpu.irq_off_depth.get() == 0 {
+            switch::yield_now();
+        }
+    }
+}
+
+/// Stack, in bytes, that a kernel function may need, with the interrupts that come meanwhile. Whoever calls one with
+/// less left has overflowed: it is told so before the function owns anything. Measured: the deepest, a reap on exit,
+/// takes about 1,100.
+pub(crate) const HEADROOM: u64 = 1536;
+
+/// An abort is held off as long as this lives; it takes effect when the last one is dropped.
+#[must_use = "aborts come through when the guard is dropped"]
+pub struct Shield(PhantomData<*mut ()>);
+
+impl Shield {
+    /// Holds aborts off.
+    ///
+    /// A thread with less than the kernel's headroom left on its stack is ended as overflowed.
+    pub fn new() -> Self {
+        let thread = cpu::current();
+        if thread.shields.get() == 0
+            && let Some(stack) = thread.stack()
+            && !cpu::this_racy().in_interrupt()
+        {
+            let left = stack_pointer().wrapping_sub(stack.start());
+            if left < HEADROOM {
+                fault::overflow_on_call(thread, stack, left);
+            }
+        }
+        thread.shields.set(thread.shields.get() + 1);
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        Self(PhantomData)
+    }
+}
+
+impl Default for Shield {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        let thread = cpu::current();
+        let depth = thread.shields.get() - 1;
+        thread.shields.set(depth);
+        if depth == 0 && thread.abort_pending() && thread.can_be_ended() && !cpu::this_racy().in_interrupt() {
+            exit::end(Left::Aborted);
+        }
+    }
+}
+
+fn stack_pointer() -> u64 {
+    let rsp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    rsp
+}

@@ -1,0 +1,57 @@
+//! Thread objects: made when there is none to use again, kept for ever.
+
+use super::queue::List;
+use super::{Thread, join, state};
+use crate::sync::SpinLock;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+static FREE: SpinLock<List> = SpinLock::new("threads", List::new());
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static POOLED: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread object, as new, with two users: the handle and the stack.
+pub(super) fn allocate() -> &'static Thread {
+    let thread = FREE.lock().pop().unwrap_or_else(|| {
+        POOLED.fetch_add(1, Ordering::Relaxed);
+        Box::leak(Box::new(Thread::new()))
+    });
+    LIVE.fetch_add(1, Ordering::Relaxed);
+    *thread.join.lock() = join::Join::new();
+    for flag in [&thread.token, &thread.abort, &thread.quiet] {
+        flag.store(false, Ordering::Relaxed);
+    }
+    thread.preempt_off.set(0);
+    thread.shields.set(0);
+    thread.users.store(2, Ordering::Relaxed);
+    thread
+}
+
+/// One user less. The last one drops what the thread was to run, if it never did, and gives the object back.
+pub(super) fn release(thread: &'static Thread) {
+    // Release: what this user did comes before the object's next life; acquire for the last, who starts it.
+    if thread.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // SAFETY: the last user: the thread is dead or never ran, and no handle is left.
+        drop(unsafe { (*thread.payload.get()).take() });
+        give_back(thread);
+    }
+}
+
+/// Gives an object back that has no users.
+pub(super) fn give_back(thread: &'static Thread) {
+    thread.state.store(state::FREE, Ordering::Relaxed);
+    LIVE.fetch_sub(1, Ordering::Relaxed);
+    FREE.lock().push(thread);
+}
+
+/// Thread objects in use: threads that live, and dead ones that wait to be joined or reaped.
+#[must_use]
+pub fn live() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// Thread objects there are, in use or not. They are kept for ever; each is so many bytes of heap.
+#[must_use]
+pub fn pooled() -> (usize, usize) {
+    (POOLED.load(Ordering::Relaxed), size_of::<Thread>())
+}

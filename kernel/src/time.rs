@@ -1,0 +1,95 @@
+//! Time: the time-stamp counter, measured once against the programmable interval timer.
+//!
+//! CPUID tells the counter's frequency on some machines and not on others (QEMU's TCG among them), and never the local
+//! APIC timer's; one measurement serves both. The 8254's channel 2 runs at 1,193,182 Hz on every PC.
+
+use crate::cpu::apic;
+use crate::sync::irq::IrqsOff;
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use x86_64::instructions::port::Port;
+
+/// Seconds that a CPU may take to answer, or a lock to come free, before that is called a failure. Far above what a
+/// host's scheduler does to a virtual CPU: 64 of them on 2 cores were seen to stand still for some 100 ms.
+pub const PATIENCE_SECONDS: u64 = 20;
+
+const PIT_HZ: u64 = 1_193_182;
+/// How long the measurement takes: 10 ms.
+const PIT_COUNT: u64 = PIT_HZ / 100;
+
+static TSC_HZ: AtomicU64 = AtomicU64::new(0);
+static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+
+/// The time-stamp counter. Earlier instructions are done before it is read (Intel SDM volume 2, RDTSC).
+#[must_use]
+#[inline]
+pub fn now() -> u64 {
+    // SAFETY: every 64-bit CPU has both.
+    unsafe {
+        _mm_lfence();
+        _rdtsc()
+    }
+}
+
+/// Cycles a second of the time-stamp counter.
+#[must_use]
+pub fn tsc_hz() -> u64 {
+    TSC_HZ.load(Ordering::Relaxed)
+}
+
+/// A duration in cycles.
+#[must_use]
+pub fn cycles(duration: Duration) -> u64 {
+    (duration.as_nanos() * u128::from(tsc_hz()) / 1_000_000_000) as u64
+}
+
+/// Cycles in nanoseconds.
+#[must_use]
+pub fn nanoseconds(cycles: u64) -> u64 {
+    (u128::from(cycles) * 1_000_000_000 / u128::from(tsc_hz().max(1))) as u64
+}
+
+/// [`PATIENCE_SECONDS`] in cycles; for ever, while the frequency is not known.
+pub(crate) fn patience() -> u64 {
+    match tsc_hz() {
+        0 => u64::MAX,
+        hz => hz * PATIENCE_SECONDS,
+    }
+}
+
+/// What to count down from for so many timer interrupts a second.
+pub(crate) fn timer_count(interrupts_hz: u32) -> u32 {
+    let count = TIMER_HZ.load(Ordering::Relaxed) / u64::from(interrupts_hz.max(1));
+    count.clamp(1, u32::MAX.into()) as u32
+}
+
+/// Measures the time-stamp counter and the local APIC timer. Once, on the first CPU.
+pub(crate) fn calibrate(irqs: &IrqsOff) {
+    apic::start_timer_for_measuring(irqs);
+    let (from, timer_from) = (now(), apic::timer_count(irqs));
+    await_pit();
+    let (to, timer_to) = (now(), apic::timer_count(irqs));
+    TSC_HZ.store((to - from) * PIT_HZ / PIT_COUNT, Ordering::Relaxed);
+    TIMER_HZ.store(u64::from(timer_from - timer_to) * PIT_HZ / PIT_COUNT, Ordering::Relaxed);
+}
+
+/// Waits for [`PIT_COUNT`] periods of channel 2, in mode 0: its output, bit 5 of port 0x61, rises at the end.
+fn await_pit() {
+    let mut control = Port::<u8>::new(0x43);
+    let mut channel = Port::<u8>::new(0x42);
+    let mut gate = Port::<u8>::new(0x61);
+    // SAFETY: channel 2 drives the speaker and nothing else; the speaker stays off (bit 1).
+    unsafe {
+        let before = gate.read() & !0b11;
+        gate.write(before);
+        control.write(0b1011_0000); // channel 2, low byte then high byte, mode 0
+        channel.write(PIT_COUNT as u8);
+        channel.write((PIT_COUNT >> 8) as u8);
+        gate.write(before | 1);
+        while gate.read() & 1 << 5 == 0 {
+            core::hint::spin_loop();
+        }
+        gate.write(before);
+    }
+}

@@ -1,0 +1,64 @@
+//! Backtraces: walks of the frame-pointer chain, read word by word so that a broken chain ends the walk and nothing
+//! else. Addresses only; the host puts names to them.
+
+use crate::cpu::entry::Frame;
+use crate::mem::probe;
+use core::fmt;
+
+/// Return addresses that are kept.
+const DEPTH: usize = 16;
+
+/// Where the code was, innermost first.
+#[derive(Clone, Copy)]
+pub(crate) struct Backtrace {
+    addresses: [u64; DEPTH],
+    count: usize,
+}
+
+impl Backtrace {
+    pub(crate) const EMPTY: Self = Self { addresses: [0; DEPTH], count: 0 };
+
+    /// From interrupted code.
+    pub(crate) fn of_frame(frame: &Frame) -> Self {
+        let mut trace = Self::EMPTY;
+        trace.push(frame.rip);
+        trace.walk(frame.rbp);
+        trace
+    }
+
+    /// From the function whose frame pointer this is.
+    pub(crate) fn of_caller(rbp: u64) -> Self {
+        let mut trace = Self::EMPTY;
+        trace.walk(rbp);
+        trace
+    }
+
+    pub(crate) fn addresses(&self) -> &[u64] {
+        &self.addresses[..self.count]
+    }
+
+    fn push(&mut self, address: u64) {
+        if address != 0 && self.count < DEPTH {
+            self.addresses[self.count] = address;
+            self.count += 1;
+        }
+    }
+
+    fn walk(&mut self, mut rbp: u64) {
+        // The chain goes up; anything else is not one.
+        while rbp != 0 && rbp.is_multiple_of(8) && self.count < DEPTH {
+            let (Some(next), Some(back)) = (probe::read(rbp), probe::read(rbp.wrapping_add(8))) else { return };
+            self.push(back);
+            if next <= rbp {
+                return;
+            }
+            rbp = next;
+        }
+    }
+}
+
+impl fmt::Display for Backtrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addresses().iter().try_for_each(|address| write!(f, " {address:#x}"))
+    }
+}

@@ -1,0 +1,134 @@
+//! Faults: telling a guard hit from a wild pointer, and ending the thread that did it, and nobody else.
+
+use super::backtrace::Backtrace;
+use super::{DOUBLE_FAULT, PAGE_FAULT, report};
+use crate::cpu::entry::Frame;
+use crate::cpu::{self, Cpu};
+use crate::mem::slots::{Hit, Region, SlotId, slot_of};
+use crate::mem::{PAGE_SIZE, slots};
+use crate::record;
+use crate::thread::{self, Fault, FaultKind, Left, Thread};
+use wire::Record;
+use wire::record::Guard;
+
+/// An exception in `frame`, `address` what it touched: ends the thread that caused it, or panics if the kernel itself
+/// did, or a thread that holds something that must not be lost.
+pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
+    let thread = cpu.current();
+    // A #DF comes on its own stack and does not count as nesting; anything else has counted once.
+    let by_thread = cpu.interrupt_depth.get() == if frame.vector == DOUBLE_FAULT { -1 } else { 0 };
+    let kind = classify(thread, frame, address);
+    let fault = Fault { kind, address, rip: frame.rip };
+    let understood = frame.vector != DOUBLE_FAULT || matches!(kind, FaultKind::Guard(..));
+    if by_thread && understood && cpu.irq_off_depth.get() == 0 && thread.can_be_ended() {
+        note(cpu, thread, &fault, Backtrace::of_frame(frame));
+        thread::divert(frame, thread, Left::Faulted(fault));
+    } else {
+        fatal(cpu, thread, frame, &fault);
+    }
+}
+
+fn classify(thread: &Thread, frame: &Frame, address: u64) -> FaultKind {
+    match frame.vector {
+        PAGE_FAULT | DOUBLE_FAULT => match (thread.stack(), slots::classify(address)) {
+            (Some(own), Some(Hit { region: Region::Guard(guard, distance), .. })) if slot_of(address) == Some(own) => {
+                FaultKind::Guard(guard, distance)
+            }
+            _ => FaultKind::Page,
+        },
+        vector => FaultKind::Exception(vector as u8),
+    }
+}
+
+/// A kernel function was called with `left` bytes of stack, too few for what it may need: the same as an overflow,
+/// found before the function owns anything.
+pub(crate) fn overflow_on_call(thread: &'static Thread, stack: SlotId, left: u64) -> ! {
+    let irqs = crate::sync::irq::IrqsOff::new();
+    let missing = thread::HEADROOM - left.min(thread::HEADROOM);
+    let frame = Frame { rbp: frame_pointer(), ..Frame::default() };
+    let backtrace = Backtrace::of_frame(&frame);
+    let rip = backtrace.addresses().first().copied().unwrap_or(0);
+    let kind = FaultKind::Guard(Guard::Front, missing);
+    let fault = Fault { kind, address: stack.start().wrapping_sub(missing), rip };
+    note(irqs.cpu(), thread, &fault, backtrace);
+    drop(irqs);
+    thread::end(Left::Faulted(fault))
+}
+
+fn frame_pointer() -> u64 {
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    rbp
+}
+
+/// Counts the fault, and unless the thread is quiet about it, tells of it.
+fn note(cpu: &Cpu, thread: &Thread, fault: &Fault, backtrace: Backtrace) {
+    let guard = match fault.kind {
+        FaultKind::Guard(guard, distance) => Some((guard, distance)),
+        _ => None,
+    };
+    match guard {
+        Some(_) => cpu.stats.guard_hits.add(1),
+        None => cpu.stats.other_faults.add(1),
+    }
+    if thread.is_quiet() {
+        return;
+    }
+    thread.with_name(|name| {
+        println!("{}: thread '{name}' ended by {fault}\n    backtrace{backtrace}", cpu.id());
+        record::send(&Record::Fault {
+            cpu: cpu.id().index() as u16,
+            thread: name,
+            guard: guard.map(|(guard, _)| guard),
+            address: fault.address,
+            distance: guard.map_or(0, |(_, distance)| distance),
+            rip: fault.rip,
+        });
+    });
+}
+
+/// The fault cannot be contained: says all that is known, and panics.
+fn fatal(cpu: &Cpu, thread: &Thread, frame: &Frame, fault: &Fault) -> ! {
+    let name = match frame.vector {
+        DOUBLE_FAULT => "double fault",
+        PAGE_FAULT => "page fault",
+        _ => "exception",
+    };
+    let (preempt, shields) = (thread.preempt_count(), thread.shield_count());
+    let place = match slots::classify(fault.address) {
+        Some(Hit { region: Region::Guard(..), start, end }) => Place::Guard(start, end),
+        Some(Hit { region: Region::Mapped, .. }) => Place::Text("in a guarded mapping"),
+        Some(Hit { region: Region::Empty, .. }) => Place::Text("in a slot whose mapping is gone"),
+        None if fault.address < PAGE_SIZE => Place::Text("in the null page"),
+        None => Place::Text("outside all guarded mappings"),
+    };
+    report::set_panic_backtrace(Backtrace::of_frame(frame));
+    panic!(
+        "{name} in the kernel: {fault}, error {:#x}, rsp {:#x}, {place}; interrupts {} deep, masked {} deep, \
+         preemption off {preempt} deep, shields {shields}",
+        frame.error,
+        frame.rsp,
+        cpu.interrupt_depth.get() + 1,
+        cpu.irq_off_depth.get(),
+    )
+}
+
+enum Place {
+    Guard(u64, u64),
+    Text(&'static str),
+}
+
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Guard(start, end) => write!(f, "in a guard of the mapping {start:#x} to {end:#x}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The thread that runs here, for reports.
+pub(super) fn current_thread() -> &'static Thread {
+    cpu::current()
+}

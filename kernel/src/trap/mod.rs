@@ -1,0 +1,102 @@
+//! What the entry code calls: interrupts and exceptions, on the CPU's own stack or on one of their own.
+
+pub(crate) mod backtrace;
+pub(crate) mod fault;
+mod nmi;
+mod panic;
+pub(crate) mod report;
+
+use crate::cpu::apic::{self, vector};
+use crate::cpu::entry::Frame;
+use crate::cpu::{self, Cpu};
+use crate::mem::{probe, tlb};
+use crate::sync::irq::IrqsOff;
+use crate::thread::switch;
+use crate::time;
+use x86_64::registers::control::Cr2;
+
+const NMI: u64 = 2;
+const DOUBLE_FAULT: u64 = 8;
+const PAGE_FAULT: u64 = 14;
+const FIRST_INTERRUPT: u64 = 32;
+
+/// An interrupt or exception, saved in `frame`; the frame to go on with.
+pub(crate) extern "C" fn interrupt(frame: *mut Frame) -> *mut Frame {
+    let cpu = cpu::this_racy();
+    // SAFETY: the entry code's frame; what it interrupted stands still.
+    let saved = unsafe { &mut *frame };
+    if saved.vector < FIRST_INTERRUPT {
+        exception(cpu, saved);
+    } else {
+        serve(cpu, saved.vector as u8);
+    }
+    if interrupted_a_thread(cpu) { switch::after_interrupt(cpu, frame) } else { frame }
+}
+
+/// Whether the innermost interrupt came while a thread's code ran, not while another handler did.
+fn interrupted_a_thread(cpu: &Cpu) -> bool {
+    cpu.interrupt_depth.get() == 0 && cpu.irq_off_depth.get() == 0
+}
+
+fn exception(cpu: &'static Cpu, frame: &mut Frame) {
+    let address = if frame.vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
+    if frame.vector == PAGE_FAULT
+        && let Some(resume) = probe::recovery(frame.rip)
+    {
+        frame.rip = resume;
+        return;
+    }
+    fault::contain(cpu, frame, address);
+}
+
+/// Serves an interrupt and ends it.
+fn serve(cpu: &'static Cpu, vector: u8) {
+    cpu.interrupts.add(1);
+    let irqs = IrqsOff::new();
+    match vector {
+        vector::TIMER => {
+            cpu.stats.ticks.add(1);
+            switch::tick(cpu, time::now());
+        }
+        vector::RESCHEDULE => cpu.need_resched.set(true),
+        vector::SHOOTDOWN => tlb::serve(),
+        vector::PING => tlb::pong(),
+        vector::SPURIOUS => return, // needs no end
+        _ => panic!("an interrupt that nobody asked for: vector {vector:#x}"),
+    }
+    apic::end_of_interrupt(&irqs);
+}
+
+/// Serves the interrupts that the local APIC has delivered and that never reached their handler, because there was no
+/// stack left to push the frame on. Without this their senders would wait for ever.
+fn serve_undelivered(cpu: &'static Cpu) {
+    let mut undelivered = [0u8; 8];
+    let mut count = 0;
+    for vector in apic::in_service(&IrqsOff::new()).take(undelivered.len()) {
+        undelivered[count] = vector;
+        count += 1;
+    }
+    for vector in &undelivered[..count] {
+        cpu.stats.replayed.add(1);
+        serve(cpu, *vector);
+    }
+}
+
+/// #DF, NMI or #MC, each on a stack of its own.
+pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) {
+    // SAFETY: the entry code's frame, on this exception's own stack.
+    let frame = unsafe { &mut *frame };
+    match frame.vector {
+        NMI => nmi::handle(frame),
+        DOUBLE_FAULT => {
+            let cpu = cpu::this_racy();
+            fault::contain(cpu, frame, Cr2::read_raw());
+            // An interrupt that was being delivered when the stack ended is served now, as inside a handler.
+            let depth = cpu.interrupt_depth.get();
+            cpu.interrupt_depth.set(depth + 1);
+            serve_undelivered(cpu);
+            cpu.interrupt_depth.set(depth);
+        }
+        _ => panic!("machine check at rip {:#x}", frame.rip),
+    }
+}

@@ -1,0 +1,26 @@
+//! The NMI: asks a CPU where it is, or stops it for good. It can come at any instruction, so it takes no lock, prints
+//! nothing, and touches only atomics.
+
+use super::panic;
+use crate::cpu::entry::Frame;
+use crate::cpu::{self, REACHABLE};
+use core::sync::atomic::Ordering;
+use x86_64::instructions::{hlt, interrupts};
+
+pub(super) fn handle(frame: &Frame) {
+    let cpu = cpu::this_racy();
+    // Release: pairs with the acquire in `report`; who sees the address sees this NMI done.
+    cpu.nmi_rip.store(frame.rip, Ordering::Release);
+    if panic::somebody_panicked() {
+        stop();
+    }
+}
+
+/// Stops this CPU for good. Whoever waits for its answer sees that it cannot give one.
+pub(super) fn stop() -> ! {
+    REACHABLE.remove(cpu::current_id(), Ordering::SeqCst);
+    interrupts::disable();
+    loop {
+        hlt();
+    }
+}

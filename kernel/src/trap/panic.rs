@@ -1,0 +1,73 @@
+//! Panics: the first CPU stops all others, reports once, and ends the run as failed.
+
+use super::backtrace::Backtrace;
+use super::{fault, nmi, report};
+use crate::boot;
+use crate::cpu::{self, apic};
+use crate::sync::irq::IrqsOff;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU32, Ordering};
+use wire::Record;
+
+const NOBODY: u32 = u32::MAX;
+/// The CPU that panicked first.
+static PANICKED: AtomicU32 = AtomicU32::new(NOBODY);
+
+/// Whether a CPU has panicked: all others stop.
+pub(super) fn somebody_panicked() -> bool {
+    PANICKED.load(Ordering::Acquire) != NOBODY
+}
+
+#[cfg_attr(target_os = "none", panic_handler)]
+#[cfg_attr(not(target_os = "none"), allow(dead_code))]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    core::mem::forget(IrqsOff::new()); // for good
+    let cpu = cpu::this_racy();
+    let me = cpu.id().index() as u32;
+    match PANICKED.compare_exchange(NOBODY, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {}
+        Err(first) if first == me => boot::exit_now(wire::exit::FAIL), // a panic in the report: enough was said
+        Err(_) => nmi::stop(),
+    }
+    apic::stop_others();
+    let trace = report::panic_backtrace().unwrap_or_else(|| Backtrace::of_caller(rbp));
+    let mut message = Message { bytes: [0; 400], used: 0 };
+    let _ = write!(message, "{info}");
+    // SAFETY: all other CPUs are stopped, or about to be and not writing for long.
+    unsafe {
+        fault::current_thread().with_name_in_panic(|name| {
+            crate::console::write_in_panic(format_args!(
+                "\n{}: panic in thread '{name}': {info}\n    backtrace{trace}\n",
+                cpu.id()
+            ));
+        });
+        crate::record::send_in_panic(&Record::Panic { cpu: me as u16, message: message.text() });
+        crate::record::send_in_panic(&Record::Verdict { passed: false, reason: "a CPU panicked" });
+    }
+    boot::exit_now(wire::exit::FAIL)
+}
+
+/// Text cut to what a record has room for.
+struct Message {
+    bytes: [u8; 400],
+    used: usize,
+}
+
+impl Message {
+    fn text(&self) -> &str {
+        let whole = core::str::from_utf8(&self.bytes[..self.used]);
+        whole.unwrap_or_else(|e| core::str::from_utf8(&self.bytes[..e.valid_up_to()]).unwrap_or(""))
+    }
+}
+
+impl Write for Message {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let fits = text.len().min(self.bytes.len() - self.used);
+        self.bytes[self.used..self.used + fits].copy_from_slice(&text.as_bytes()[..fits]);
+        self.used += fits;
+        Ok(())
+    }
+}

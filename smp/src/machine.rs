@@ -1,0 +1,66 @@
+//! What the protocols need of the machine they run on.
+
+use crate::{CpuId, CpuSet, PageRange};
+
+/// A CPU's view of the machine. The kernel implements it on hardware, host tests on simulated CPUs with simulated TLBs.
+///
+/// All methods speak of the calling CPU; the caller cannot be moved to another one (preemption is off).
+pub trait Machine {
+    /// Who am I.
+    fn cpu(&self) -> CpuId;
+
+    /// CPUs that are up and answer interrupts. A CPU that stopped for good (a panic) leaves the set, and waiters look
+    /// again.
+    fn reachable(&self) -> CpuSet;
+
+    /// Sends the shootdown interrupt to each CPU of the set. Every store before the call is visible to a CPU that takes
+    /// the interrupt.
+    fn interrupt(&self, targets: CpuSet);
+
+    /// Drops this CPU's translations of these pages.
+    fn flush(&self, range: PageRange);
+
+    /// Drops all of this CPU's translations of pages that a shootdown can name.
+    fn flush_all(&self);
+
+    /// Whether the shootdown interrupt can reach this CPU now. A waiter that cannot be reached serves its own inbox.
+    fn interrupts_on(&self) -> bool;
+
+    /// Called once in each turn of a waiting loop.
+    fn relax(&self);
+
+    /// A clock that never goes back, in any unit.
+    fn now(&self) -> u64;
+
+    /// How long, in [`now`](Self::now)'s unit, a CPU may take to answer.
+    fn patience(&self) -> u64;
+
+    /// These CPUs have not answered for [`patience`](Self::patience). Hardware says so and stops; if it returns, the
+    /// wait goes on.
+    fn unanswered(&self, missing: CpuSet);
+}
+
+/// Waits until `missing` gives the empty set, serving this CPU's own inbox by `serve` where no interrupt can.
+pub(crate) fn wait<M: Machine>(machine: &M, mut missing: impl FnMut() -> CpuSet, serve: impl Fn()) {
+    // A bounded wait needs the clock, but not in the first turns, where nearly all waits end.
+    const TURNS_A_LOOK: u32 = 256;
+    let (mut turns, mut since) = (0u32, None);
+    loop {
+        let left = missing();
+        if left.is_empty() {
+            return;
+        }
+        if !machine.interrupts_on() {
+            serve();
+        }
+        machine.relax();
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(TURNS_A_LOOK) {
+            let now = machine.now();
+            if now.saturating_sub(*since.get_or_insert(now)) > machine.patience() {
+                machine.unanswered(left);
+                since = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a shootdown request names: a few ranges of pages, or everything.
+
+/// Bytes in a page.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// The most ranges that one request lists; a request for more flushes everything.
+pub const MAX_RANGES: usize = 16;
+
+/// Consecutive pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageRange {
+    /// Address of the first page's first byte; a multiple of [`PAGE_SIZE`].
+    pub start: u64,
+    /// Number of pages.
+    pub pages: u32,
+}
+
+impl PageRange {
+    /// The address of each page.
+    pub fn addresses(self) -> impl Iterator<Item = u64> {
+        (0..u64::from(self.pages)).map(move |page| self.start + page * PAGE_SIZE)
+    }
+}
+
+/// The ranges of one request. Past the ceiling in pages, or past [`MAX_RANGES`], it means everything: flushing page by
+/// page would cost more than what flushing all makes others load again.
+#[derive(Clone, Debug)]
+pub struct Ranges {
+    listed: [PageRange; MAX_RANGES],
+    count: usize,
+    pages: u32,
+    ceiling: u32,
+}
+
+impl Ranges {
+    /// No page yet; everything once there are more than `ceiling` pages.
+    #[must_use]
+    pub const fn new(ceiling: u32) -> Self {
+        Self { listed: [PageRange { start: 0, pages: 0 }; MAX_RANGES], count: 0, pages: 0, ceiling }
+    }
+
+    /// Adds a range.
+    pub fn push(&mut self, range: PageRange) {
+        self.pages = self.pages.saturating_add(range.pages);
+        if self.count < MAX_RANGES {
+            self.listed[self.count] = range;
+        }
+        self.count += 1;
+    }
+
+    /// Pages in all.
+    #[must_use]
+    pub const fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Whether there is nothing to flush.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.pages == 0
+    }
+
+    /// The ranges, or `None` if the request means everything.
+    #[must_use]
+    pub fn listed(&self) -> Option<&[PageRange]> {
+        (self.count <= MAX_RANGES && self.pages <= self.ceiling).then(|| &self.listed[..self.count])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_request_never_leaves_a_page_out(ceiling in 0u32..40, ranges in prop::collection::vec((0u64..1000, 1u32..9), 0..30)) {
+            let mut request = Ranges::new(ceiling);
+            for (page, pages) in &ranges {
+                request.push(PageRange { start: page * PAGE_SIZE, pages: *pages });
+            }
+            let asked: Vec<u64> = ranges.iter().flat_map(|(p, n)| PageRange { start: p * PAGE_SIZE, pages: *n }.addresses()).collect();
+            match request.listed() {
+                None => prop_assert!(request.pages() > ceiling || ranges.len() > MAX_RANGES),
+                Some(listed) => prop_assert_eq!(listed.iter().flat_map(|r| r.addresses()).collect::<Vec<_>>(), asked),
+            }
+        }
+    }
+}
