@@ -13,6 +13,7 @@ pub mod boot;
 pub mod bug;
 pub mod cpu;
 pub mod mem;
+pub mod misdeed;
 pub mod record;
 pub mod stats;
 mod sync;

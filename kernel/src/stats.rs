@@ -10,7 +10,7 @@ use wire::Histogram;
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Latency {
-    /// A shootdown of one page, from after the page-table entries were cleared until all CPUs have acknowledged.
+    /// A shootdown of one page, from before its page-table entry is cleared until all CPUs have acknowledged.
     OnePageShootdown,
     /// Any other shootdown, likewise.
     Shootdown,

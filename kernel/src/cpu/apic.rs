@@ -24,6 +24,8 @@ pub(crate) mod vector {
     pub(crate) const TIMER: u8 = 0x40;
     /// Look at the run queue again.
     pub(crate) const RESCHEDULE: u8 = 0x50;
+    /// Raised by software: a kernel function was called with too little stack left.
+    pub(crate) const OVERFLOW_ON_CALL: u8 = 0x80;
     /// A bare interrupt that is only answered, to measure the round trip.
     pub(crate) const PING: u8 = 0xe0;
     /// TLB shootdown.

@@ -15,6 +15,7 @@ use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId, SlotList};
 use super::{PAGE_SIZE, PhysAddr, probe, tlb};
 use crate::thread::Shield;
+use crate::time;
 use core::fmt;
 use core::mem::ManuallyDrop;
 use smp::{PageRange, Ranges, Unmapped};
@@ -248,6 +249,7 @@ struct Held {
 /// Unmaps all of `taken` with one shootdown, then frees the slots, and the frames if they are the allocator's. How many
 /// slots there were. The caller has claimed them: nobody else takes them down.
 pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usize {
+    let begun = time::now();
     let mut ranges = Ranges::new(tlb::flush_ceiling());
     let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty() };
     let mut count = 0;
@@ -257,7 +259,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usi
         count += 1;
     }
     if count > 0 {
-        let mut held = tlb::shoot_down(Unmapped::new(ranges, held)).release();
+        let mut held = tlb::shoot_down(Unmapped::new(ranges, held), begun).release();
         frames::free(held.frames);
         while let Some(slot) = held.slots.pop() {
             slots::free(slot);
@@ -336,10 +338,11 @@ impl Window {
         if !self.slot.claim(Kind::Memory) {
             return;
         }
+        let begun = time::now();
         let mut ranges = Ranges::new(tlb::flush_ceiling());
         let mut held = FrameList::empty();
         clear(self.slot, &mut ranges, Some(&mut held));
-        let held = tlb::shoot_down(Unmapped::new(ranges, held)).release();
+        let held = tlb::shoot_down(Unmapped::new(ranges, held), begun).release();
         self.slot.describe(0, Kind::Empty);
         if let Some(poison) = poison {
             held.for_each(|frame| {

@@ -6,9 +6,10 @@
 
 use super::frames::{self, Use};
 use super::paging::{self, Access};
-use super::{OutOfFrames, PAGE_SIZE};
+use super::{OutOfFrames, PAGE_SIZE, slots};
 use crate::cpu;
 use crate::sync::SpinLock;
+use crate::thread;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use talc::{DefaultBinning, base::Talc, source::Manual};
@@ -90,8 +91,9 @@ impl Heap {
     }
 }
 
-/// Bytes handed out now.
+/// Allocations that live now, without those of the pools that are kept for ever (thread objects, slot entries): what
+/// must be the same before and after a run.
 #[must_use]
-pub fn bytes_in_use() -> u64 {
-    HEAP.lock().talc.counters().allocated_bytes as u64
+pub fn allocations() -> u64 {
+    HEAP.lock().talc.counters().allocation_count as u64 - slots::chunks() - thread::pooled()
 }

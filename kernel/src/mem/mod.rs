@@ -12,16 +12,17 @@
 //! translations from the tests.
 
 pub(crate) mod frames;
-pub mod guarded;
+pub(crate) mod guarded;
 pub(crate) mod heap;
 pub(crate) mod paging;
 pub(crate) mod probe;
 pub(crate) mod slots;
 pub(crate) mod tlb;
 
-pub use frames::{OutOfFrames, frame_counts};
-pub use guarded::{Fill, GuardedMapping, MapError, UnmapError, Window};
-pub use heap::bytes_in_use as heap_bytes_in_use;
+pub use frames::{FrameCounts, OutOfFrames, frame_counts};
+pub use guarded::{Fill, GuardedMapping, MapError, UnmapError, Window, peek, unmap};
+pub use heap::allocations as heap_allocations;
+pub use paging::Access;
 pub use slots::{Hit, Region, classify, live as live_slots};
 pub use tlb::{ping_all, protocol_name};
 

@@ -67,6 +67,8 @@ static CHUNK_TABLE: [[Once<Box<[Slot]>>; CHUNKS]; CLASSES] = [const { [const { O
 static FREE: [SpinLock<FreeList>; CLASSES] =
     [const { SpinLock::new("slots", FreeList { head: NONE, fresh: 0, live: 0 }) }; CLASSES];
 
+static CHUNKS_MADE: AtomicU32 = AtomicU32::new(0);
+
 /// What an address in the slots' range belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -205,7 +207,10 @@ pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
             free.fresh - 1
         };
         // Outside the lock, since it allocates; a chunk is made once, whoever comes first.
-        CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| (0..CHUNK).map(|_| Slot::empty()).collect());
+        CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| {
+            CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
+            (0..CHUNK).map(|_| Slot::empty()).collect()
+        });
         break SlotId::new(class, number);
     };
     let slot = id.slot();
@@ -262,6 +267,11 @@ impl SlotList {
 #[must_use]
 pub fn live() -> u64 {
     FREE.iter().map(|free| u64::from(free.lock().live)).sum()
+}
+
+/// Chunks of slot entries there are; each is one allocation, kept for ever.
+pub(super) fn chunks() -> u64 {
+    CHUNKS_MADE.load(Ordering::Relaxed).into()
 }
 
 /// What `address` hits, if it lies in a slot that was ever handed out. Takes no lock.

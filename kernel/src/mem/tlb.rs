@@ -109,11 +109,11 @@ pub(crate) fn came_online() {
 }
 
 /// Has every CPU drop what was unmapped; when it returns, all have. Waits for other CPUs, so the caller holds no lock.
-pub(crate) fn shoot_down<R>(unmapped: Unmapped<R>) -> Acked<R> {
+/// The unmapping began at `start`; that is where the latency is counted from.
+pub(crate) fn shoot_down<R>(unmapped: Unmapped<R>, start: u64) -> Acked<R> {
     crate::sync::assert_may_wait();
     let _here = PreemptOff::new();
     let pages = u64::from(unmapped.pages());
-    let start = time::now();
     let acked = unmapped.shoot_down(protocol(), &Hardware);
     let took = time::now().saturating_sub(start);
     let stats = &cpu::this_racy().stats;

@@ -22,7 +22,8 @@ use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
 use crate::mem::guarded;
 use crate::mem::slots::SlotId;
 use crate::sync::SpinLock;
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::time;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use smp::reaper::Pending;
 use smp::{MAX_CPUS, OffStack, Reaper};
 use wire::cmdline::Bug;
@@ -54,6 +55,8 @@ pub(crate) struct DeadStack(SlotId);
 type Stacks = SpinLock<Pending<DeadStack, MAX_CPUS>>;
 
 static REAPER: Reaper<Stacks, MAX_CPUS> = Reaper::new(SpinLock::new("reaper", Pending::none()));
+/// Threads that have begun to end and whose stacks are not free yet.
+static DYING: AtomicUsize = AtomicUsize::new(0);
 static EXIT_DELAY: AtomicU32 = AtomicU32::new(0);
 
 /// Ends the thread that calls: the self-abort. Its stack is reaped by others.
@@ -72,6 +75,7 @@ pub(crate) fn end(how: Left) -> ! {
     let thread = cpu::current();
     thread.shields.set(thread.shields.get() + 1);
     thread.join.lock().left.get_or_insert(how);
+    DYING.fetch_add(1, Ordering::Relaxed);
     // For good: undone when the object is used again.
     core::mem::forget(PreemptOff::new());
     if bug::armed(Bug::JoinBeforeOffStack) {
@@ -137,6 +141,20 @@ pub fn pending_stacks() -> usize {
     REAPER.count()
 }
 
+/// Reaps until the stack of every thread that has ended, or is just ending, is free. How many are not after
+/// [`time::PATIENCE_SECONDS`] seconds: 0, unless something is broken.
+pub fn quiesce() -> usize {
+    let since = time::now();
+    loop {
+        reap();
+        let dying = DYING.load(Ordering::Relaxed);
+        if dying == 0 || time::now() - since > time::patience() {
+            return dying;
+        }
+        switch::yield_now();
+    }
+}
+
 /// (5) Unmaps all stacks that threads have left, with one shootdown. How many there were.
 pub fn reap() -> usize {
     if REAPER.count() == 0 {
@@ -177,6 +195,7 @@ fn take_down(batch: impl Iterator<Item = DeadStack>) -> usize {
     while let Some(thread) = dead.pop() {
         table::release(thread);
     }
+    DYING.fetch_sub(count, Ordering::Relaxed);
     count
 }
 

@@ -26,18 +26,20 @@ pub(crate) mod switch;
 mod table;
 
 pub use builder::{Builder, SpawnError, spawn};
-pub use exit::{exit, pending_stacks, reap, set_exit_delay};
+pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
 pub use join::{Death, Fault, FaultKind, JoinHandle};
 pub(crate) use shield::HEADROOM;
 pub use shield::{PreemptOff, Shield};
 pub use sleep::sleep;
 pub use switch::{park, yield_now};
-pub use table::{live, pooled};
+pub use table::live;
 
 pub(crate) use builder::set_defaults;
-pub(crate) use exit::{Left, divert, end};
+pub(crate) use exit::{Left, divert};
 pub(crate) use idle::prepare as prepare_idle;
+pub(crate) use table::pooled;
 
+use crate::cpu;
 use crate::cpu::cell::Own;
 use crate::cpu::entry::Frame;
 use crate::mem::slots::SlotId;
@@ -150,6 +152,7 @@ impl Thread {
         self.quiet.load(Ordering::Relaxed)
     }
 
+    /// Whether somebody has asked for its end.
     fn abort_pending(&self) -> bool {
         self.abort.load(Ordering::SeqCst)
     }
@@ -172,5 +175,37 @@ impl Thread {
         // SAFETY: no other CPU runs; a name that was being written is still bytes.
         let (bytes, length) = unsafe { *self.name.steal() };
         f(core::str::from_utf8(&bytes[..length.min(NAME)]).unwrap_or("?"))
+    }
+}
+
+/// Bytes left between the stack pointer and the front guard, on the thread that calls.
+#[must_use]
+pub fn stack_left() -> u64 {
+    let start = cpu::current().stack().map_or(0, SlotId::start);
+    shield::stack_pointer().saturating_sub(start)
+}
+
+/// The calling thread's stack: first byte, and first byte past the end.
+#[must_use]
+pub fn stack_bounds() -> (u64, u64) {
+    cpu::current().stack().map_or((0, 0), |stack| (stack.start(), stack.end()))
+}
+
+/// A reference to a thread that can unpark it. Kept by whoever will, for no longer than the thread lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Unparker(&'static Thread);
+
+impl Unparker {
+    /// Of the thread that calls.
+    #[must_use]
+    pub fn current() -> Self {
+        Self(cpu::current())
+    }
+
+    /// Lets the thread go on from [`park`], now or the next time it gets there. A thread that has ended since is not
+    /// there to mind; one that uses its object again may wake for nothing, which `park` allows for.
+    pub fn unpark(self) {
+        let _shield = Shield::new();
+        switch::unpark(self.0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Left, exit, switch};
 use crate::cpu;
-use crate::trap::fault;
+use crate::cpu::apic::vector;
 use core::arch::asm;
 use core::marker::PhantomData;
 
@@ -62,7 +62,8 @@ impl Shield {
         {
             let left = stack_pointer().wrapping_sub(stack.start());
             if left < HEADROOM {
-                fault::overflow_on_call(thread, stack, left);
+                // SAFETY: the handler ends this thread, which owns nothing of the kernel's yet.
+                unsafe { asm!("int {}", const vector::OVERFLOW_ON_CALL) }
             }
         }
         thread.shields.set(thread.shields.get() + 1);
@@ -83,13 +84,15 @@ impl Drop for Shield {
         let thread = cpu::current();
         let depth = thread.shields.get() - 1;
         thread.shields.set(depth);
-        if depth == 0 && thread.abort_pending() && thread.can_be_ended() && !cpu::this_racy().in_interrupt() {
+        let cpu = cpu::this_racy();
+        let free = !cpu.in_interrupt() && cpu.irq_off_depth.get() == 0;
+        if depth == 0 && free && thread.abort_pending() && thread.can_be_ended() {
             exit::end(Left::Aborted);
         }
     }
 }
 
-fn stack_pointer() -> u64 {
+pub(super) fn stack_pointer() -> u64 {
     let rsp: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };

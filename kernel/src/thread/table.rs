@@ -50,8 +50,7 @@ pub fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
-/// Thread objects there are, in use or not. They are kept for ever; each is so many bytes of heap.
-#[must_use]
-pub fn pooled() -> (usize, usize) {
-    (POOLED.load(Ordering::Relaxed), size_of::<Thread>())
+/// Thread objects there are, in use or not; each is one allocation.
+pub(crate) fn pooled() -> u64 {
+    POOLED.load(Ordering::Relaxed) as u64
 }

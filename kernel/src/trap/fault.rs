@@ -40,26 +40,17 @@ fn classify(thread: &Thread, frame: &Frame, address: u64) -> FaultKind {
     }
 }
 
-/// A kernel function was called with `left` bytes of stack, too few for what it may need: the same as an overflow,
-/// found before the function owns anything.
-pub(crate) fn overflow_on_call(thread: &'static Thread, stack: SlotId, left: u64) -> ! {
-    let irqs = crate::sync::irq::IrqsOff::new();
-    let missing = thread::HEADROOM - left.min(thread::HEADROOM);
-    let frame = Frame { rbp: frame_pointer(), ..Frame::default() };
-    let backtrace = Backtrace::of_frame(&frame);
-    let rip = backtrace.addresses().first().copied().unwrap_or(0);
+/// A thread called a kernel function with too little stack left for what that may need: the same as an overflow, found
+/// before the function owns anything. `frame` is from the software interrupt that the call raised, so that none of this
+/// needs the thread's stack; if even the frame did not fit, it was a guard hit like any other.
+pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
+    let thread = cpu.current();
+    let start = thread.stack().map_or(0, SlotId::start);
+    let missing = thread::HEADROOM.saturating_sub(frame.rsp.saturating_sub(start));
     let kind = FaultKind::Guard(Guard::Front, missing);
-    let fault = Fault { kind, address: stack.start().wrapping_sub(missing), rip };
-    note(irqs.cpu(), thread, &fault, backtrace);
-    drop(irqs);
-    thread::end(Left::Faulted(fault))
-}
-
-fn frame_pointer() -> u64 {
-    let rbp: u64;
-    // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
-    rbp
+    let fault = Fault { kind, address: start.wrapping_sub(missing), rip: frame.rip };
+    note(cpu, thread, &fault, Backtrace::of_frame(frame));
+    thread::divert(frame, thread, Left::Faulted(fault));
 }
 
 /// Counts the fault, and unless the thread is quiet about it, tells of it.

@@ -27,6 +27,8 @@ pub(crate) extern "C" fn interrupt(frame: *mut Frame) -> *mut Frame {
     let saved = unsafe { &mut *frame };
     if saved.vector < FIRST_INTERRUPT {
         exception(cpu, saved);
+    } else if saved.vector == vector::OVERFLOW_ON_CALL.into() {
+        fault::contain_overflow_on_call(cpu, saved);
     } else {
         serve(cpu, saved.vector as u8);
     }

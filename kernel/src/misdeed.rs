@@ -1,0 +1,126 @@
+//! Misdeeds for tests: what a broken thread might do, done on purpose and to the calling thread alone.
+
+use crate::cpu;
+use crate::sync::SpinLock;
+use crate::sync::irq::IrqsOff;
+use crate::thread;
+use core::hint::black_box;
+
+/// Writes a byte `distance` bytes below the calling thread's stack (1 is the byte next to it).
+///
+/// # Panics
+/// If that is not inside the smallest guard.
+pub fn write_below_stack(distance: u64) {
+    assert!((1..=4096).contains(&distance), "{distance} is not inside a guard");
+    let (start, _) = thread::stack_bounds();
+    // SAFETY: in the guard, where nothing is mapped: the write faults, and ends this thread.
+    unsafe { ((start - distance) as *mut u8).write_volatile(1) }
+}
+
+/// Writes a byte `distance` bytes above the calling thread's stack (1 is the byte next to it).
+///
+/// # Panics
+/// If that is not inside the smallest guard.
+pub fn write_above_stack(distance: u64) {
+    assert!((1..=4096).contains(&distance), "{distance} is not inside a guard");
+    let (_, end) = thread::stack_bounds();
+    // SAFETY: in the guard, as above.
+    unsafe { ((end + distance - 1) as *mut u8).write_volatile(1) }
+}
+
+/// Reads the null page.
+pub fn read_null() {
+    // SAFETY: the null page is never mapped: the read faults, and ends this thread.
+    black_box(unsafe { (8 as *const u64).read_volatile() });
+}
+
+/// Executes an instruction that there is not.
+pub fn execute_nonsense() {
+    // SAFETY: faults, and ends this thread.
+    unsafe { core::arch::asm!("ud2") }
+}
+
+/// Writes to the kernel's read-only data; whether that was allowed.
+#[must_use]
+pub fn write_to_constant() -> bool {
+    static CONSTANT: [u64; 2] = [0x5afe, 0];
+    // SAFETY: the value that is there already, so nothing changes even if the write goes through.
+    unsafe { crate::mem::probe::write(&raw const CONSTANT as u64, 0x5afe) }
+}
+
+/// Writes to the kernel's code; whether that was allowed.
+#[must_use]
+pub fn write_to_code() -> bool {
+    let at = write_to_code as *const () as u64;
+    let there = crate::mem::probe::read(at).unwrap_or(0);
+    // SAFETY: as above.
+    unsafe { crate::mem::probe::write(at, there) }
+}
+
+/// Calls itself until the stack ends.
+pub fn recurse_for_ever() {
+    fn down(depth: u64) -> u64 {
+        let here = black_box([depth; 8]);
+        if black_box(depth) == u64::MAX { 0 } else { down(depth + 1) + here[(depth % 8) as usize] }
+    }
+    black_box(down(0));
+}
+
+/// Goes down until about `left` bytes of stack are left, and runs `f` there.
+pub fn with_stack_left(left: u64, f: &mut dyn FnMut()) {
+    let here = black_box([0u8; 256]);
+    if thread::stack_left() > left + 512 {
+        with_stack_left(left, f)
+    } else {
+        f()
+    }
+    black_box(here);
+}
+
+/// Calls a function whose frame is `BYTES` large, of which only the far end is written.
+pub fn call_with_frame<const BYTES: usize>() {
+    #[inline(never)]
+    fn wide<const BYTES: usize>() {
+        let mut frame = core::mem::MaybeUninit::<[u8; BYTES]>::uninit();
+        // SAFETY: the first byte of a local.
+        unsafe { frame.as_mut_ptr().cast::<u8>().write_volatile(1) };
+        black_box(&mut frame);
+    }
+    wide::<BYTES>();
+}
+
+/// Spins with interrupts masked until `done`: other CPUs' interrupts wait as long.
+pub fn spin_masked(done: &dyn Fn() -> bool) {
+    let _irqs = IrqsOff::new();
+    while !done() {
+        core::hint::spin_loop();
+    }
+}
+
+/// Runs off the end of the CPU's own stack, inside an interrupt's worth of trouble: panics the machine.
+pub fn overflow_with_lock_held() {
+    static LOCK: SpinLock<u64> = SpinLock::new("misdeed", 0);
+    let mut held = LOCK.lock();
+    *held += 1;
+    recurse_for_ever();
+}
+
+/// The stacks of every CPU that are not threads': for each, a name, the first byte, and the first past the end.
+pub fn for_each_cpu_stack(mut f: impl FnMut(smp::CpuId, &'static str, u64, u64)) {
+    for cpu in cpu::all() {
+        let tops = [
+            cpu.stack_top.get(),
+            cpu.own_stack_tops[0].get(),
+            cpu.own_stack_tops[1].get(),
+            cpu.own_stack_tops[2].get(),
+        ];
+        for (name, top) in ["interrupt", "#DF", "NMI", "#MC"].into_iter().zip(tops) {
+            if let Some(hit) = crate::mem::classify(top - 1) {
+                f(cpu.id(), name, hit.start, hit.end);
+            }
+        }
+        if let Some(idle) = cpu.idle.stack() {
+            f(cpu.id(), "idle", idle.start(), idle.end());
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! placeholder
+pub fn run(_name: &str) -> Result<(), &'static str> {
+    Err("no such test")
+}
