@@ -97,6 +97,12 @@ pub fn spin_masked(done: &dyn Fn() -> bool) {
     }
 }
 
+/// Runs `f` with interrupts masked.
+pub fn with_interrupts_masked<R>(f: impl FnOnce() -> R) -> R {
+    let _irqs = IrqsOff::new();
+    f()
+}
+
 /// Runs off the end of the CPU's own stack, inside an interrupt's worth of trouble: panics the machine.
 pub fn overflow_with_lock_held() {
     static LOCK: SpinLock<u64> = SpinLock::new("misdeed", 0);

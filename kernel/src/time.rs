@@ -10,16 +10,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use x86_64::instructions::port::Port;
 
-/// Seconds that a CPU may take to answer, or a lock to come free, before that is called a failure. Far above what a
-/// host's scheduler does to a virtual CPU: 64 of them on 2 cores were seen to stand still for some 100 ms.
-pub const PATIENCE_SECONDS: u64 = 20;
-
 const PIT_HZ: u64 = 1_193_182;
 /// How long the measurement takes: 10 ms.
 const PIT_COUNT: u64 = PIT_HZ / 100;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+/// See [`set_patience`].
+static PATIENCE_SECONDS: AtomicU64 = AtomicU64::new(20);
 
 /// The time-stamp counter. Earlier instructions are done before it is read (Intel SDM volume 2, RDTSC).
 #[must_use]
@@ -50,11 +48,23 @@ pub fn nanoseconds(cycles: u64) -> u64 {
     (u128::from(cycles) * 1_000_000_000 / u128::from(tsc_hz().max(1))) as u64
 }
 
-/// [`PATIENCE_SECONDS`] in cycles; for ever, while the frequency is not known.
+/// Sets how many seconds a CPU may take to answer, or a lock to come free, before that is called a failure. The default
+/// is far above what a host's scheduler does to a virtual CPU: 64 of them on 2 cores were seen to stand still for some
+/// 100 ms.
+pub(crate) fn set_patience(seconds: u32) {
+    PATIENCE_SECONDS.store(seconds.into(), Ordering::Relaxed);
+}
+
+/// The patience, in seconds.
+pub(crate) fn patience_seconds() -> u64 {
+    PATIENCE_SECONDS.load(Ordering::Relaxed)
+}
+
+/// The patience, in cycles; for ever, while the frequency is not known.
 pub(crate) fn patience() -> u64 {
     match tsc_hz() {
         0 => u64::MAX,
-        hz => hz * PATIENCE_SECONDS,
+        hz => hz * patience_seconds(),
     }
 }
 

@@ -127,6 +127,8 @@ pub struct Options<'a> {
     pub delay: u32,
     /// `flush-ceiling=`: a request for more pages than this flushes everything.
     pub flush_ceiling: u32,
+    /// `patience=`: seconds that a CPU may take to answer before that is a failure.
+    pub patience: u32,
     /// `bug=`: the fault to put back.
     pub bug: Option<Bug>,
 }
@@ -146,6 +148,7 @@ impl Default for Options<'_> {
             tick_hz: 200,
             delay: 0,
             flush_ceiling: 33,
+            patience: 20,
             bug: None,
         }
     }
@@ -180,7 +183,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= bug=";
+                    flush-ceiling= patience= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -217,6 +220,7 @@ impl<'a> Options<'a> {
             "tick-hz" => self.tick_hz = within(1, 10_000, "1 to 10000 (Hz)")? as u32,
             "delay" => self.delay = within(0, 1_000_000_000, "0 to 1000000000 (iterations)")? as u32,
             "flush-ceiling" => self.flush_ceiling = within(0, 4096, "0 to 4096 (pages)")? as u32,
+            "patience" => self.patience = within(1, 100_000, "1 to 100000 (s)")? as u32,
             "bug" => self.bug = Some(Bug::by_name(value).ok_or(bad(Bug::NAMES))?),
             _ => return Err(CmdlineError::UnknownWord(word)),
         }
@@ -254,6 +258,7 @@ impl fmt::Display for Options<'_> {
         word!(tick_hz, "tick-hz");
         word!(delay, "delay");
         word!(flush_ceiling, "flush-ceiling");
+        word!(patience, "patience");
         if let Some(bug) = self.bug {
             write!(f, " bug={bug}")?;
         }

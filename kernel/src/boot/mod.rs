@@ -92,6 +92,7 @@ unsafe extern "C" fn palisade_start() -> ! {
     tlb::init(options.protocol, used, options.flush_ceiling);
     thread::set_defaults(options.stack_pages, options.guard_pages);
     thread::set_exit_delay(options.delay);
+    time::set_patience(options.patience);
     give_stacks(cpu);
     tlb::came_online();
     start_others(&answers, cpu.apic_id.get(), used);

@@ -29,7 +29,7 @@ impl<T> SpinLock<T> {
     /// Takes the lock.
     ///
     /// # Panics
-    /// If this CPU has it already, or nobody gives it up for [`time::PATIENCE_SECONDS`] seconds.
+    /// If this CPU has it already, or nobody gives it up for as long as the command line's `patience=` allows.
     pub fn lock(&self) -> Guard<'_, T> {
         let irqs = IrqsOff::new();
         let me = irqs.cpu().id().index() as u32;

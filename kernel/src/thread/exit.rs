@@ -142,7 +142,7 @@ pub fn pending_stacks() -> usize {
 }
 
 /// Reaps until the stack of every thread that has ended, or is just ending, is free. How many are not after
-/// [`time::PATIENCE_SECONDS`] seconds: 0, unless something is broken.
+/// the patience of the command line: 0, unless something is broken.
 pub fn quiesce() -> usize {
     let since = time::now();
     loop {

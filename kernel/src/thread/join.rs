@@ -1,7 +1,7 @@
 //! Handles: waiting for a thread's end, asking for it, and learning how it came.
 
 use super::exit::Left;
-use super::{Shield, Thread, switch, table};
+use super::{Shield, Thread, state, switch, table};
 use crate::cpu;
 use crate::sync::SpinLock;
 use alloc::sync::Arc;
@@ -135,6 +135,8 @@ impl<T> JoinHandle<T> {
             }
             switch::park();
         }
+        let dead = self.thread.state.load(Ordering::Relaxed) == state::DEAD;
+        assert!(dead, "joined a thread that still stands on its stack");
         let left = self.thread.join.lock().left.expect("a thread that ended says how");
         let end = match left.death() {
             Some(death) => Err(death),

@@ -60,5 +60,5 @@ pub(crate) fn unanswered(what: &str, missing: CpuSet) -> ! {
             }),
         }
     }
-    panic!("{what} is not answered by {missing:?} for {} s", time::PATIENCE_SECONDS);
+    panic!("{what} is not answered by {missing:?} for {} s", time::patience_seconds());
 }

@@ -98,7 +98,7 @@ impl<M: Machine> Protocol<M> for Scoreboard {
         let sent = waiting.len();
         initiator.notice.write(ranges); // (1)
         let mut interrupts = self.ask(me, waiting, generation); // (2), (3)
-        if bug::armed(Bug::DropIpi) && generation.is_multiple_of(1024) {
+        if bug::armed(Bug::DropIpi) && generation.is_multiple_of(64) {
             interrupts = interrupts.lowest().map_or(interrupts, |one| interrupts.without(one));
         }
         if !interrupts.is_empty() {

@@ -6,6 +6,10 @@ mod latency;
 mod overflow;
 mod unmap_storm;
 
+pub use abort_storm::touch_whole_stack;
+pub use overflow::expect_guard;
+pub use unmap_storm::run as change_under_all_eyes;
+
 use crate::failure;
 use alloc::vec::Vec;
 use kernel::cpu;

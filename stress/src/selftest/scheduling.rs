@@ -1,0 +1,157 @@
+//! Scheduling: threads take turns, wait, sleep and wake as they should.
+
+use super::Test;
+use crate::failure::check;
+use crate::workload::Context;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
+use kernel::thread::{self, Builder, Unparker};
+use kernel::{SpinLock, cpu, time};
+use smp::CpuSet;
+
+pub const TESTS: &[Test] = &[
+    ("threads-that-never-give-way-take-turns", preemption),
+    ("a-sleeper-wakes-not-too-early", sleeping),
+    ("an-unpark-is-never-lost", parking),
+    ("idle-cpus-take-work-from-busy-ones", stealing),
+    ("a-thread-stays-where-it-was-pinned", pinning),
+    ("values-come-back-by-join", values),
+];
+
+fn preemption(context: &Context) {
+    for cpu in context.cpus {
+        let stop = Arc::new(AtomicBool::new(false));
+        let turns: Vec<Arc<AtomicU64>> = (0..3).map(|_| Arc::default()).collect();
+        let spinners: Vec<_> = turns
+            .iter()
+            .filter_map(|turns| {
+                let (stop, turns) = (stop.clone(), turns.clone());
+                let spin = move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        turns.fetch_add(1, Ordering::Relaxed);
+                        spin_loop();
+                    }
+                };
+                Builder::new().name("spins").on(cpu).spawn(spin).ok()
+            })
+            .collect();
+        // Until each has had a turn: an end that only preemption can bring.
+        while turns.iter().any(|turns| turns.load(Ordering::Relaxed) == 0) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        stop.store(true, Ordering::Relaxed);
+        spinners.into_iter().for_each(|h| check(h.join().is_ok(), "spinners live", format_args!("one died")));
+    }
+}
+
+fn sleeping(_: &Context) {
+    for millis in [0, 1, 7, 30] {
+        let (asked, since) = (Duration::from_millis(millis), time::now());
+        thread::sleep(asked);
+        let slept = time::now() - since;
+        check(slept >= time::cycles(asked), "a sleep is not too short", format_args!("{slept} cycles for {asked:?}"));
+    }
+    let order = Arc::new(AtomicUsize::new(0));
+    let sleepers: Vec<_> = [60u64, 20, 40]
+        .into_iter()
+        .filter_map(|millis| {
+            let order = order.clone();
+            let sleep = move || {
+                thread::sleep(Duration::from_millis(millis));
+                (millis, order.fetch_add(1, Ordering::Relaxed))
+            };
+            Builder::new().name("sleeps").spawn(sleep).ok()
+        })
+        .collect();
+    for sleeper in sleepers {
+        check(sleeper.join().is_ok(), "sleepers live", format_args!("one died"));
+    }
+}
+
+/// Two threads hand a turn to and fro; one unpark that is lost stops them for ever.
+fn parking(_: &Context) {
+    const TURNS: u64 = 4000;
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    static PLAYERS: [SpinLock<Option<Unparker>>; 2] = [const { SpinLock::new("player", None) }; 2];
+    let players: Vec<_> = (0..2usize)
+        .filter_map(|me| {
+            let play = move || {
+                *PLAYERS[me].lock() = Some(Unparker::current());
+                let mut turn = TURN.load(Ordering::SeqCst);
+                while turn < TURNS {
+                    if turn % 2 == me as u64 {
+                        TURN.store(turn + 1, Ordering::SeqCst);
+                        let other = *PLAYERS[1 - me].lock();
+                        if let Some(other) = other {
+                            other.unpark();
+                        }
+                    } else {
+                        thread::park();
+                    }
+                    turn = TURN.load(Ordering::SeqCst);
+                }
+                let other = *PLAYERS[1 - me].lock();
+                if let Some(other) = other {
+                    other.unpark();
+                }
+            };
+            Builder::new().name("plays").spawn(play).ok()
+        })
+        .collect();
+    // The first to come may have found nobody to wake.
+    while PLAYERS.iter().any(|player| player.lock().is_none()) {
+        thread::yield_now();
+    }
+    for player in &PLAYERS {
+        let player = *player.lock();
+        if let Some(player) = player {
+            player.unpark();
+        }
+    }
+    players.into_iter().for_each(|h| check(h.join().is_ok(), "players live", format_args!("one died")));
+}
+
+fn stealing(context: &Context) {
+    let seen = Arc::new(AtomicU64::new(0));
+    let workers: Vec<_> = (0..context.cpus.len() * 4)
+        .filter_map(|_| {
+            let seen = seen.clone();
+            let all = context.cpus.bits();
+            let work = move || {
+                while seen.fetch_or(1 << cpu::current_id().index(), Ordering::Relaxed) & all != all {
+                    thread::yield_now();
+                }
+            };
+            Builder::new().name("works").spawn(work).ok()
+        })
+        .collect();
+    workers.into_iter().for_each(|h| check(h.join().is_ok(), "workers live", format_args!("one died")));
+}
+
+fn pinning(context: &Context) {
+    let threads: Vec<_> = context
+        .cpus
+        .filter_map(|cpu| {
+            let stray = move || {
+                (0..200).any(|_| {
+                    thread::yield_now();
+                    cpu::current_id() != cpu
+                })
+            };
+            Builder::new().name("pinned").on(cpu).spawn(stray).ok()
+        })
+        .collect();
+    for pinned in threads {
+        check(pinned.join() == Ok(false), "a pinned thread stays", format_args!("one strayed"));
+    }
+    let nowhere = Builder::new().affinity(CpuSet::EMPTY).spawn(|| ());
+    check(nowhere.is_err(), "a thread needs a CPU", format_args!("it was started on none"));
+}
+
+fn values(_: &Context) {
+    let sum: u64 = (0..100u64).filter_map(|n| thread::spawn(move || n).ok()).filter_map(|h| h.join().ok()).sum();
+    check(sum == 4950, "values come back by join", format_args!("{sum}, not 4950"));
+}
