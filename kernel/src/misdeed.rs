@@ -31,7 +31,7 @@ pub fn write_above_stack(distance: u64) {
 /// Reads the null page.
 pub fn read_null() {
     // SAFETY: the null page is never mapped: the read faults, and ends this thread.
-    black_box(unsafe { (8 as *const u64).read_volatile() });
+    black_box(unsafe { (64 as *const u64).read_volatile() });
 }
 
 /// Executes an instruction that there is not.

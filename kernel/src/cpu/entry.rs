@@ -16,7 +16,9 @@
 //! #DF, NMI and #MC come in on stacks of their own by the interrupt stack table, and stay there.
 
 use super::offset;
-use core::arch::{global_asm, naked_asm};
+#[cfg(target_os = "none")]
+use core::arch::global_asm;
+use core::arch::naked_asm;
 
 /// What a thread's registers look like in memory while it does not run; the upper part is what the CPU pushes.
 #[repr(C)]

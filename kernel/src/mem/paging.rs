@@ -249,6 +249,6 @@ mod tests {
     fn indices_are_the_nine_bits_of_each_level() {
         let address = 0xffff_d123_4567_8000;
         let parts: Vec<u64> = (1..=4).map(|level| index(address, level)).collect();
-        assert_eq!(parts, [0x078, 0x12b, 0x08d, 0x1a2]);
+        assert_eq!(parts, [0x078, 0x02b, 0x08d, 0x1a2]);
     }
 }

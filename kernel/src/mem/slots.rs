@@ -190,29 +190,29 @@ const fn capacity(class: usize) -> u32 {
 /// so large.
 pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
     let class = (0..CLASSES).find(|class| SMALLEST << class >= pages + 2 * guard)?;
-    let id = loop {
-        let number = {
-            let mut free = FREE[class].lock();
-            if free.head != NONE {
-                let id = SlotId::new(class, free.head);
-                free.head = id.slot().next.load(Ordering::Relaxed);
-                free.live += 1;
-                break id;
-            }
-            if free.fresh == capacity(class) {
-                return None;
-            }
+    let (number, fresh) = {
+        let mut free = FREE[class].lock();
+        let taken = if free.head != NONE {
+            let number = free.head;
+            free.head = SlotId::new(class, number).slot().next.load(Ordering::Relaxed);
+            (number, false)
+        } else if free.fresh < capacity(class) {
             free.fresh += 1;
-            free.live += 1;
-            free.fresh - 1
+            (free.fresh - 1, true)
+        } else {
+            return None;
         };
+        free.live += 1;
+        taken
+    };
+    if fresh {
         // Outside the lock, since it allocates; a chunk is made once, whoever comes first.
         CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| {
             CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
             (0..CHUNK).map(|_| Slot::empty()).collect()
         });
-        break SlotId::new(class, number);
-    };
+    }
+    let id = SlotId::new(class, number);
     let slot = id.slot();
     slot.guard.store(guard as u32, Ordering::Relaxed);
     slot.pages.store(0, Ordering::Relaxed);

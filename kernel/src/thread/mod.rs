@@ -7,7 +7,7 @@
 //!                         │  └──(3) preempted ───┘   │ (6) park                            stack reaped
 //!                         └────────(7) unpark ─── PARKED
 //! ```
-//! Every move out of RUNNING is made in the epilogue of the switch, on the CPU's own stack ([`switch`]), so no other
+//! Every move out of RUNNING is made in the epilogue of the switch, on the CPU's own stack (`switch`), so no other
 //! CPU ever sees a READY, PARKED or DEAD thread whose stack is still in use. A thread that is aborted by another is
 //! made to end itself: there is one way out, (4), whoever asks.
 //!

@@ -70,7 +70,7 @@ impl<M: Machine> Protocol<M> for Broadcast {
         // (3) Release: pairs with the acquire in `serve`.
         self.todo.swap(targets, Ordering::Release);
         let mut interrupts = targets;
-        if bug::armed(Bug::DropIpi) && machine.now() % 1024 == 0 {
+        if bug::armed(Bug::DropIpi) && machine.now().is_multiple_of(64) {
             interrupts.next();
         }
         if !interrupts.is_empty() {

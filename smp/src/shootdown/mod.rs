@@ -41,8 +41,8 @@ pub struct Sent {
 /// Puts the calling CPU among the reachable ones.
 ///
 /// The order is what lets an initiator trust its reading of the set: first the set, then the fence, then the flush. If
-/// the initiator does not see this CPU, then by the two sequentially consistent fences (this one and the one in
-/// [`targets`]) the flush here comes after the page-table entries were cleared, and nothing stale can be loaded.
+/// the initiator does not see this CPU, then by the two sequentially consistent fences (this one and the one that
+/// `targets` begins with) the flush here comes after the page-table entries were cleared, and nothing stale can be loaded.
 pub fn came_online<M: Machine>(machine: &M, reachable: &AtomicCpuSet) {
     reachable.insert(machine.cpu(), Ordering::SeqCst);
     fence(Ordering::SeqCst);

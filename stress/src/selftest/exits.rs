@@ -112,7 +112,7 @@ fn last_pending(_: &Context) {
         let before = kernel::mem::live_slots();
         expect(spawn(|| thread::exit()), Death::Exited);
         let since = time::now();
-        while kernel::mem::live_slots() >= before + 1 || thread::pending_stacks() > 0 {
+        while kernel::mem::live_slots() > before || thread::pending_stacks() > 0 {
             if time::now() - since > time::cycles(Duration::from_secs(5)) {
                 return fail("no stack stays pending", format_args!("{} do", thread::pending_stacks()));
             }

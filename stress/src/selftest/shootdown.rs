@@ -49,7 +49,7 @@ fn masked_readers(context: &Context) {
                 round
             };
             let read = move || {
-                while misdeed::with_interrupts_masked(|| (0..20).map(|_| look()).last()) < Some(2 * ROUNDS) {
+                while misdeed::with_interrupts_masked(|| (0..20).fold(0, |_, _| look())) < 2 * ROUNDS {
                     spin_loop();
                 }
             };
