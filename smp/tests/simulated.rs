@@ -1,0 +1,259 @@
+//! The shipped protocols on simulated CPUs with simulated TLBs: threads of the host stand for CPUs, each with a TLB that
+//! keeps what it loaded until it is told to drop it, and an interrupt line that it answers when it happens to look.
+//!
+//! The oracle: when a request returns, no CPU's TLB holds what was unmapped. That it can fail is shown by protocols that
+//! are broken on purpose.
+
+use smp::shootdown::{Protocol, Sent, came_online};
+use smp::{AtomicCpuSet, Broadcast, CpuId, CpuSet, Machine, PageRange, Ranges, Scoreboard, Unmapped};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+const PAGE: u64 = smp::ranges::PAGE_SIZE;
+
+/// All CPUs, and the memory they share.
+struct World {
+    reachable: AtomicCpuSet,
+    lines: Vec<AtomicBool>,
+    tlbs: Vec<Mutex<HashMap<u64, u64>>>,
+    /// Page table: what each page is mapped to, 0 if nothing.
+    entries: Vec<AtomicU64>,
+    stale: AtomicUsize,
+    unanswered: AtomicUsize,
+}
+
+impl World {
+    fn new(cpus: usize, pages: usize) -> Self {
+        Self {
+            reachable: AtomicCpuSet::new(),
+            lines: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
+            tlbs: (0..cpus).map(|_| Mutex::default()).collect(),
+            entries: (0..pages).map(|_| AtomicU64::new(0)).collect(),
+            stale: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// One CPU's view.
+struct Simulated<'w> {
+    world: &'w World,
+    me: usize,
+    masked: Cell<bool>,
+    random: Cell<u64>,
+    protocol: &'w dyn Protocol<Simulated<'w>>,
+}
+
+impl Simulated<'_> {
+    fn below(&self, limit: u64) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x % limit
+    }
+
+    /// Takes the interrupt, if there is one and it is not masked.
+    fn poll(&self) {
+        if !self.masked.get() && self.world.lines[self.me].swap(false, Ordering::AcqRel) {
+            self.masked.set(true);
+            self.protocol.serve(self);
+            self.masked.set(false);
+        }
+    }
+
+    /// Reads a page as hardware does: from the TLB, or by a walk whose result the TLB keeps.
+    fn read(&self, page: usize) {
+        let mut tlb = self.world.tlbs[self.me].lock().unwrap();
+        tlb.entry(page as u64 * PAGE).or_insert_with(|| self.world.entries[page].load(Ordering::Acquire));
+        if tlb[&(page as u64 * PAGE)] == 0 {
+            tlb.remove(&(page as u64 * PAGE)); // what is not present is not cached
+        }
+    }
+
+    /// Unmaps some of its own pages, and maps them again to something new.
+    fn change(&self, mine: std::ops::Range<usize>, value: u64) {
+        let start = mine.start + self.below(mine.len() as u64) as usize;
+        let pages = 1 + self.below((mine.end - start) as u64) as usize;
+        (start..start + pages).for_each(|page| self.read(page));
+        (start..start + pages).for_each(|page| self.world.entries[page].store(0, Ordering::Release));
+        let mut ranges = Ranges::new(if self.below(4) == 0 { 0 } else { 33 });
+        ranges.push(PageRange { start: start as u64 * PAGE, pages: pages as u32 });
+        self.masked.set(self.below(3) == 0);
+        Unmapped::new(ranges, ()).shoot_down(self.protocol, self).release();
+        self.masked.set(false);
+        for cpu in self.reachable() {
+            let tlb = self.world.tlbs[cpu.index()].lock().unwrap();
+            let held = (start..start + pages).filter(|page| tlb.contains_key(&(*page as u64 * PAGE))).count();
+            self.world.stale.fetch_add(held, Ordering::Relaxed);
+        }
+        (start..start + pages).for_each(|page| self.world.entries[page].store(value, Ordering::Release));
+    }
+}
+
+impl Machine for Simulated<'_> {
+    fn cpu(&self) -> CpuId {
+        CpuId::new(self.me)
+    }
+    fn reachable(&self) -> CpuSet {
+        self.world.reachable.load(Ordering::SeqCst)
+    }
+    fn interrupt(&self, targets: CpuSet) {
+        fence(Ordering::SeqCst);
+        targets.for_each(|cpu| self.world.lines[cpu.index()].store(true, Ordering::Release));
+    }
+    fn flush(&self, range: PageRange) {
+        let mut tlb = self.world.tlbs[self.me].lock().unwrap();
+        range.addresses().for_each(|address| _ = tlb.remove(&address));
+    }
+    fn flush_all(&self) {
+        self.world.tlbs[self.me].lock().unwrap().clear();
+    }
+    fn interrupts_on(&self) -> bool {
+        !self.masked.get()
+    }
+    fn relax(&self) {
+        self.poll();
+        std::thread::yield_now();
+    }
+    fn now(&self) -> u64 {
+        static CLOCK: AtomicU64 = AtomicU64::new(0);
+        CLOCK.fetch_add(1, Ordering::Relaxed)
+    }
+    fn patience(&self) -> u64 {
+        1_000_000
+    }
+    fn unanswered(&self, _missing: CpuSet) {
+        self.world.unanswered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// `cpus` CPUs, `changes` changes each, the last CPU coming online late: stale translations seen, waits that were not
+/// answered.
+fn simulate<'w>(world: &'w World, protocol: &'w (dyn Protocol<Simulated<'w>> + Sync), changes: u64) -> (usize, usize) {
+    let cpus = world.lines.len();
+    let each = world.entries.len() / cpus;
+    let working = AtomicUsize::new(cpus);
+    std::thread::scope(|scope| {
+        for me in 0..cpus {
+            let working = &working;
+            scope.spawn(move || {
+                let random = Cell::new(0x9e37_79b9 + me as u64);
+                let cpu = Simulated { world, me, masked: Cell::new(false), random, protocol };
+                if me == cpus - 1 {
+                    (0..50).for_each(|_| std::thread::yield_now());
+                }
+                came_online(&cpu, &world.reachable);
+                for change in 0..changes {
+                    cpu.change(me * each..(me + 1) * each, 1 + change);
+                    for _ in 0..8 {
+                        cpu.read(cpu.below(world.entries.len() as u64) as usize);
+                        cpu.poll();
+                    }
+                    if cpu.below(8) == 0 {
+                        // A stray interrupt.
+                        cpu.interrupt(CpuSet::only(CpuId::new(cpu.below(cpus as u64) as usize)));
+                    }
+                }
+                working.fetch_sub(1, Ordering::SeqCst);
+                while working.load(Ordering::SeqCst) > 0 {
+                    cpu.relax();
+                }
+            });
+        }
+    });
+    (world.stale.load(Ordering::Relaxed), world.unanswered.load(Ordering::Relaxed))
+}
+
+#[test]
+fn scoreboard_leaves_nothing_stale() {
+    for cpus in [1, 2, 3, 8] {
+        // Through the wrap of the generations.
+        let (world, protocol) = (World::new(cpus, cpus * 6), Scoreboard::new(cpus, u32::MAX - 100));
+        assert_eq!(simulate(&world, &protocol, 400), (0, 0), "{cpus} CPUs");
+    }
+}
+
+#[test]
+fn broadcast_leaves_nothing_stale() {
+    for cpus in [1, 2, 3, 8] {
+        let (world, protocol) = (World::new(cpus, cpus * 6), Broadcast::new());
+        assert_eq!(simulate(&world, &protocol, 400), (0, 0), "{cpus} CPUs");
+    }
+}
+
+/// A protocol with a fault: what the oracle must see.
+struct Broken {
+    inner: Scoreboard,
+    waits: bool,
+    flushes: bool,
+}
+
+impl<M: Machine> Protocol<M> for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+    fn request(&self, machine: &M, ranges: &Ranges) -> Sent {
+        if self.waits {
+            return self.inner.request(machine, ranges);
+        }
+        // Only here, nobody else is told.
+        ranges.listed().map_or_else(|| machine.flush_all(), |listed| listed.iter().for_each(|r| machine.flush(*r)));
+        Sent::default()
+    }
+    fn serve(&self, machine: &M) {
+        if self.flushes {
+            return Protocol::<M>::serve(&self.inner, machine);
+        }
+        Protocol::<Deaf<'_, M>>::serve(&self.inner, &Deaf(machine));
+    }
+}
+
+/// A CPU that acknowledges, and flushes nothing.
+struct Deaf<'m, M>(&'m M);
+
+impl<M: Machine> Machine for Deaf<'_, M> {
+    fn cpu(&self) -> CpuId {
+        self.0.cpu()
+    }
+    fn reachable(&self) -> CpuSet {
+        self.0.reachable()
+    }
+    fn interrupt(&self, targets: CpuSet) {
+        self.0.interrupt(targets);
+    }
+    fn flush(&self, _range: PageRange) {}
+    fn flush_all(&self) {}
+    fn interrupts_on(&self) -> bool {
+        self.0.interrupts_on()
+    }
+    fn relax(&self) {
+        self.0.relax();
+    }
+    fn now(&self) -> u64 {
+        self.0.now()
+    }
+    fn patience(&self) -> u64 {
+        self.0.patience()
+    }
+    fn unanswered(&self, missing: CpuSet) {
+        self.0.unanswered(missing);
+    }
+}
+
+#[test]
+fn the_oracle_sees_a_protocol_that_tells_nobody() {
+    let world = World::new(4, 24);
+    let protocol = Broken { inner: Scoreboard::new(4, 0), waits: false, flushes: true };
+    assert!(simulate(&world, &protocol, 400).0 > 0);
+}
+
+#[test]
+fn the_oracle_sees_a_target_that_acknowledges_without_flushing() {
+    let world = World::new(4, 24);
+    let protocol = Broken { inner: Scoreboard::new(4, 0), waits: true, flushes: false };
+    assert!(simulate(&world, &protocol, 400).0 > 0);
+}
