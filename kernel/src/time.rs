@@ -5,7 +5,7 @@
 
 use crate::cpu::apic;
 use crate::sync::irq::IrqsOff;
-use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use x86_64::instructions::port::Port;
@@ -23,11 +23,10 @@ static PATIENCE_SECONDS: AtomicU64 = AtomicU64::new(20);
 #[must_use]
 #[inline]
 pub fn now() -> u64 {
-    // SAFETY: every 64-bit CPU has both.
-    unsafe {
-        _mm_lfence();
-        _rdtsc()
-    }
+    let (low, high): (u32, u32);
+    // SAFETY: every 64-bit CPU has both; they change nothing.
+    unsafe { asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nostack, preserves_flags)) };
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Cycles a second of the time-stamp counter.

@@ -12,8 +12,8 @@ use crate::{Machine, Protocol, Ranges};
 /// (1) Translations are cleared in the page tables, and TLBs may still hold them.
 #[derive(Debug)]
 #[must_use = "what was unmapped leaks unless it is shot down and released"]
-pub struct Unmapped<R> {
-    ranges: Ranges,
+pub struct Unmapped<'r, R> {
+    ranges: &'r Ranges,
     held: R,
 }
 
@@ -22,10 +22,10 @@ pub struct Unmapped<R> {
 #[must_use = "what was unmapped leaks unless it is released"]
 pub struct Acked<R>(R);
 
-impl<R> Unmapped<R> {
+impl<'r, R> Unmapped<'r, R> {
     /// Takes `held` into custody until no TLB has a translation of `ranges`. The page-table entries of `ranges` are
     /// cleared.
-    pub const fn new(ranges: Ranges, held: R) -> Self {
+    pub const fn new(ranges: &'r Ranges, held: R) -> Self {
         Self { ranges, held }
     }
 
@@ -37,7 +37,7 @@ impl<R> Unmapped<R> {
     /// (2) Has every CPU drop the translations, and waits until each has said so.
     pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(self, protocol: &P, machine: &M) -> Acked<R> {
         if !self.ranges.is_empty() && !bug::armed(Bug::SkipShootdown) {
-            protocol.request(machine, &self.ranges);
+            protocol.request(machine, self.ranges);
         }
         Acked(self.held)
     }

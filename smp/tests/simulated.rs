@@ -83,7 +83,7 @@ impl Simulated<'_> {
         let mut ranges = Ranges::new(if self.below(4) == 0 { 0 } else { 33 });
         ranges.push(PageRange { start: start as u64 * PAGE, pages: pages as u32 });
         self.masked.set(self.below(3) == 0);
-        Unmapped::new(ranges, ()).shoot_down(self.protocol, self).release();
+        Unmapped::new(&ranges, ()).shoot_down(self.protocol, self).release();
         self.masked.set(false);
         for cpu in self.reachable() {
             let tlb = self.world.tlbs[cpu.index()].lock().unwrap();

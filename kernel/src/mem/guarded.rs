@@ -259,7 +259,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usi
         count += 1;
     }
     if count > 0 {
-        let mut held = tlb::shoot_down(Unmapped::new(ranges, held), begun).release();
+        let mut held = tlb::shoot_down(Unmapped::new(&ranges, held), begun).release();
         frames::free(held.frames);
         while let Some(slot) = held.slots.pop() {
             slots::free(slot);
@@ -342,7 +342,7 @@ impl Window {
         let mut ranges = Ranges::new(tlb::flush_ceiling());
         let mut held = FrameList::empty();
         clear(self.slot, &mut ranges, Some(&mut held));
-        let held = tlb::shoot_down(Unmapped::new(ranges, held), begun).release();
+        let held = tlb::shoot_down(Unmapped::new(&ranges, held), begun).release();
         self.slot.describe(0, Kind::Empty);
         if let Some(poison) = poison {
             held.for_each(|frame| {

@@ -110,7 +110,7 @@ pub(crate) fn came_online() {
 
 /// Has every CPU drop what was unmapped; when it returns, all have. Waits for other CPUs, so the caller holds no lock.
 /// The unmapping began at `start`; that is where the latency is counted from.
-pub(crate) fn shoot_down<R>(unmapped: Unmapped<R>, start: u64) -> Acked<R> {
+pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64) -> Acked<R> {
     crate::sync::assert_may_wait();
     let _here = PreemptOff::new();
     let pages = u64::from(unmapped.pages());

@@ -3,6 +3,7 @@
 
 use crate::cpu;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 
 #[cfg(not(target_os = "none"))]
 use host as interrupts;
@@ -34,6 +35,13 @@ impl IrqsOff {
         }
         cpu.irq_off_depth.set(cpu.irq_off_depth.get() + 1);
         Self(PhantomData)
+    }
+
+    /// The guard for code that an interrupt gate masked interrupts for: the hardware takes them back when the handler
+    /// returns, so there is nothing to count and nothing to undo.
+    pub(crate) fn by_hardware() -> ManuallyDrop<Self> {
+        debug_assert!(!interrupts::are_enabled());
+        ManuallyDrop::new(Self(PhantomData))
     }
 
     /// The CPU this runs on.

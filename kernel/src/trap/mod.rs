@@ -54,7 +54,7 @@ fn exception(cpu: &'static Cpu, frame: &mut Frame) {
 /// Serves an interrupt and ends it.
 fn serve(cpu: &'static Cpu, vector: u8) {
     cpu.interrupts.add(1);
-    let irqs = IrqsOff::new();
+    let irqs = IrqsOff::by_hardware();
     match vector {
         vector::TIMER => {
             cpu.stats.ticks.add(1);
@@ -74,7 +74,7 @@ fn serve(cpu: &'static Cpu, vector: u8) {
 fn serve_undelivered(cpu: &'static Cpu) {
     let mut undelivered = [0u8; 8];
     let mut count = 0;
-    for vector in apic::in_service(&IrqsOff::new()).take(undelivered.len()) {
+    for vector in apic::in_service(&IrqsOff::by_hardware()).take(undelivered.len()) {
         undelivered[count] = vector;
         count += 1;
     }
