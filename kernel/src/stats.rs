@@ -79,6 +79,8 @@ counters! {
     reaped: "stacks.reaped",
     /// Reapings that found any.
     reap_batches: "stacks.reap-batches",
+    /// Shootdown interrupts sent to reap.
+    reap_ipis: "stacks.reap-ipis",
     /// Threads ended by a guard of their stack.
     guard_hits: "faults.guard",
     /// Threads ended by another fault.

@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Palisade's host tool, `cargo xtask`: builds the kernel, boots it in QEMU, and makes sense of what it sends.
+//!
+//! It is a library so that the in-QEMU tests (`tests/guest.rs`) can boot guests as the commands do. Of the guest's code
+//! it uses `wire` alone.
+
+pub mod accelerator;
+pub mod artifacts;
+pub mod cmd;
+pub mod error;
+pub mod guest_tests;
+pub mod image;
+pub mod launch;
+pub mod limine;
+pub mod options;
+pub mod outcome;
+pub mod qemu;
+pub mod qmp;
+pub mod report;
+pub mod setup;
+pub mod symbols;
+pub mod watch;
+
+pub use error::{Error, Result};

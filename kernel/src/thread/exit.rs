@@ -188,8 +188,10 @@ fn take_down(batch: impl Iterator<Item = DeadStack>) -> usize {
         }
         slot
     });
-    let count = guarded::take_down(slots, true);
     let stats = &cpu::this_racy().stats;
+    let ipis = stats.shootdown_ipis.get();
+    let count = guarded::take_down(slots, true);
+    stats.reap_ipis.add(stats.shootdown_ipis.get() - ipis);
     stats.reaped.add(count as u64);
     stats.reap_batches.add(u64::from(count > 0));
     while let Some(thread) = dead.pop() {

@@ -1,0 +1,80 @@
+//! What is built for the guest: the kernel image (two kinds) and the loader.
+
+use crate::error::{Context, Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The bare target of kernel and loader.
+pub const TARGET: &str = "x86_64-unknown-none";
+
+/// Kinds of kernel images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As shipped.
+    Release,
+    /// With faults that `bug=` can put back.
+    SeededBugs,
+}
+
+impl Kind {
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "guest",
+            Self::SeededBugs => "guest-seeded-bugs",
+        }
+    }
+}
+
+/// The workspace's root.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a crate of the workspace").to_owned()
+}
+
+/// Where these commands put everything that they make.
+#[must_use]
+pub fn folder() -> PathBuf {
+    root().join("target/palisade")
+}
+
+/// Builds the kernel image; its path.
+///
+/// # Errors
+/// If it does not build; cargo has said why.
+pub fn kernel(kind: Kind) -> Result<PathBuf> {
+    build("stress", kind)
+}
+
+/// Builds the direct loader; its path.
+///
+/// # Errors
+/// If it does not build; cargo has said why.
+pub fn loader() -> Result<PathBuf> {
+    build("loader", Kind::Release)
+}
+
+fn build(package: &str, kind: Kind) -> Result<PathBuf> {
+    let into = folder().join(kind.folder());
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).args(["build", "--quiet", "--release", "--target", TARGET, "--package", package]);
+    cargo.arg("--target-dir").arg(&into);
+    if kind == Kind::SeededBugs {
+        cargo.args(["--features", "seeded-bugs"]);
+    }
+    // The flags that the kernel needs stand in .cargo/config.toml, and either variable would replace them.
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        cargo.env_remove(variable);
+    }
+    // Set by the cargo that runs this tool, for this tool.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_TARGET_DIR" {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status().context("cannot run cargo")?;
+    if !status.success() {
+        return Err(Error::CannotRun(format!("{package} does not build (cargo's words are above)")));
+    }
+    Ok(into.join(TARGET).join("release").join(package))
+}

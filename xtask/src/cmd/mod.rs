@@ -1,0 +1,8 @@
+//! The commands, one a module: its options, which are its help, and what it does.
+
+pub mod clean;
+pub mod doctor;
+pub mod image;
+pub mod run;
+pub mod stress;
+pub mod test;

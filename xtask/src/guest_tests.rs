@@ -1,0 +1,252 @@
+//! The in-QEMU tests: for each promise, the machine to boot, the words to give the kernel, and what has to come of it.
+//!
+//! To add one: write the check in `stress/src/selftest/`, then its row here. A row with a `bug` shows that the test above
+//! it can fail.
+
+use crate::artifacts::Kind;
+use crate::options::{Accel, Machine};
+use std::time::Duration;
+
+/// What has to come of a test.
+#[derive(Clone, Copy, Debug)]
+pub enum Expect {
+    /// Every promise held.
+    Pass,
+    /// A promise broke, and the guest said this.
+    Fail(&'static str),
+    /// The guest refused to run, and said this.
+    CannotRun(&'static str),
+}
+
+/// A test in QEMU.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestTest {
+    /// Its name: the promise.
+    pub name: &'static str,
+    /// The kernel's command line.
+    pub words: &'static str,
+    /// CPUs.
+    pub smp: u32,
+    /// MiB of memory.
+    pub mem: u32,
+    /// What executes it.
+    pub accel: Accel,
+    /// Which image.
+    pub kind: Kind,
+    /// Seconds after which it is taken to hang, on a host of two cores.
+    pub limit: u64,
+    /// What has to come of it.
+    pub expect: Expect,
+}
+
+impl GuestTest {
+    /// The machine.
+    #[must_use]
+    pub fn machine(&self) -> Machine {
+        Machine { smp: self.smp, mem: self.mem, accel: self.accel, ..Machine::default() }
+    }
+
+    /// The limit.
+    #[must_use]
+    pub const fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit)
+    }
+
+    const fn smp(mut self, smp: u32) -> Self {
+        self.smp = smp;
+        self
+    }
+
+    const fn mem(mut self, mem: u32) -> Self {
+        self.mem = mem;
+        self
+    }
+
+    const fn accel(mut self, accel: Accel) -> Self {
+        self.accel = accel;
+        self
+    }
+
+    const fn limit_s(mut self, limit: u64) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+const fn test(name: &'static str, words: &'static str, expect: Expect) -> GuestTest {
+    GuestTest { name, words, smp: 4, mem: 256, accel: Accel::Tcg, kind: Kind::Release, limit: 60, expect }
+}
+
+/// A promise that holds.
+const fn holds(name: &'static str, words: &'static str) -> GuestTest {
+    test(name, words, Expect::Pass)
+}
+
+/// A fault put back, and what the guest says of it.
+const fn sees(name: &'static str, words: &'static str, says: &'static str) -> GuestTest {
+    let mut test = test(name, words, Expect::Fail(says));
+    test.kind = Kind::SeededBugs;
+    test
+}
+
+/// All of them.
+pub const ALL: &[GuestTest] = &[
+    // Boot.
+    holds("boot::on-1-cpu", "run=test test=boot").smp(1),
+    holds("boot::on-2-cpus", "run=test test=boot").smp(2),
+    holds("boot::on-3-cpus", "run=test test=boot").smp(3),
+    holds("boot::on-4-cpus", "run=test test=boot"),
+    holds("boot::on-8-cpus", "run=test test=boot").smp(8),
+    holds("boot::on-64-cpus", "run=test test=boot").smp(64).limit_s(120),
+    holds("boot::with-70-cpus-64-are-used", "run=test test=boot").smp(70).limit_s(120),
+    holds("boot::in-64-mib", "run=test test=boot").mem(64),
+    holds("boot::in-5-gib", "run=test test=boot").mem(5 << 10),
+    holds("boot::write-xor-execute", "run=test test=write-xor-execute"),
+    // Command line and exit codes.
+    test(
+        "cmdline::an-unknown-word-is-named",
+        "run=stress colour=blue",
+        Expect::CannotRun("unknown word 'colour=blue'"),
+    ),
+    test(
+        "cmdline::a-bad-value-is-named",
+        "seconds=never",
+        Expect::CannotRun("bad value in 'seconds=never', expected 1 to"),
+    ),
+    test("cmdline::a-test-needs-a-name", "run=test", Expect::CannotRun("'run=test' needs 'test=NAME'")),
+    test("cmdline::an-unknown-test-fails", "run=test test=no-such", Expect::Fail("there is no such test")),
+    test("cmdline::the-release-image-has-no-bugs", "bug=drop-ipi", Expect::CannotRun("this image has no seeded bugs")),
+    test(
+        "ends::a-broken-promise-fails-the-run",
+        "run=test test=a-broken-promise-fails-the-run",
+        Expect::Fail("as it should"),
+    ),
+    test(
+        "ends::a-panic-stops-all-and-fails-the-run",
+        "run=test test=a-panic-stops-all-and-fails-the-run",
+        Expect::Fail("on purpose"),
+    ),
+    test(
+        "ends::an-overflow-with-a-lock-held-is-a-panic",
+        "run=test test=an-overflow-with-a-lock-held-is-a-panic",
+        Expect::Fail("double fault in the kernel: stack overflow"),
+    ),
+    // Guards.
+    holds("guards::exact-to-the-byte", "run=test test=a-guard-is-exact-to-the-byte"),
+    holds("guards::on-every-cpu-the-thread-dies-alone", "run=test test=an-overflow-on-every-cpu-ends-its-thread-alone"),
+    holds("guards::on-8-cpus-the-thread-dies-alone", "run=test test=an-overflow-on-every-cpu-ends-its-thread-alone")
+        .smp(8),
+    holds("guards::on-all-cpus-at-once", "run=test test=overflows-on-all-cpus-at-once"),
+    holds("guards::a-large-frame-cannot-step-over", "run=test test=a-large-frame-cannot-step-over-the-guard"),
+    holds(
+        "guards::a-kernel-call-with-too-little-stack",
+        "run=test test=a-kernel-call-with-too-little-stack-is-an-overflow",
+    ),
+    holds("guards::a-wild-pointer-is-no-overflow", "run=test test=a-wild-pointer-is-no-overflow"),
+    holds("guards::the-cpus-own-stacks", "run=test test=the-cpus-own-stacks-are-guarded"),
+    holds("guards::interrupts-at-the-edge", "run=test test=interrupts-at-the-edge-of-the-stack-are-not-lost"),
+    // Exits.
+    holds("exits::all-cpus-at-once-delay-1", "run=test test=all-cpus-abort-at-once delay=1"),
+    holds("exits::all-cpus-at-once-delay-100000", "run=test test=all-cpus-abort-at-once delay=100000"),
+    sees(
+        "exits::publish-before-switch-is-seen-delay-1",
+        "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch",
+        "double fault in the kernel",
+    ),
+    sees(
+        "exits::publish-before-switch-is-seen-delay-100000",
+        "run=test test=all-cpus-abort-at-once delay=100000 bug=publish-before-switch",
+        "double fault in the kernel",
+    ),
+    holds("exits::a-joined-thread-can-be-used-again", "run=test test=a-joined-thread-can-be-used-again-at-once"),
+    sees(
+        "exits::join-before-off-stack-is-seen",
+        "run=test test=a-joined-thread-can-be-used-again-at-once bug=join-before-off-stack delay=1000",
+        "joined a thread that still stands on its stack",
+    ),
+    holds("exits::10000-by-self", "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing").limit_s(120),
+    holds("exits::10000-by-others", "run=test test=ten-thousand-threads-aborted-by-others-leave-nothing").limit_s(120),
+    holds("exits::the-last-pending-stack-is-reaped", "run=test test=the-last-pending-stack-is-reaped"),
+    sees(
+        "exits::lost-pending-is-seen",
+        "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing bug=lost-pending patience=3",
+        "stacks of dead threads",
+    )
+    .limit_s(120),
+    holds("exits::reaper-and-masked-spinner", "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock"),
+    sees(
+        "exits::shootdown-under-lock-is-seen",
+        "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock bug=shootdown-under-lock",
+        "waits for other CPUs with a lock held",
+    ),
+    holds("exits::abort-in-every-state", "run=test test=a-thread-can-be-aborted-in-every-state"),
+    holds("exits::two-abort-each-other", "run=test test=two-threads-abort-each-other"),
+    holds("exits::what-was-never-run-is-dropped", "run=test test=what-was-never-run-is-dropped"),
+    // Scheduling.
+    holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns"),
+    holds("scheduling::sleep", "run=test test=a-sleeper-wakes-not-too-early"),
+    holds("scheduling::unpark-is-never-lost", "run=test test=an-unpark-is-never-lost"),
+    holds("scheduling::stealing", "run=test test=idle-cpus-take-work-from-busy-ones"),
+    holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned"),
+    holds("scheduling::values-come-back", "run=test test=values-come-back-by-join"),
+    // Mappings.
+    holds("mappings::between-guards", "run=test test=a-mapping-lies-between-guards"),
+    holds("mappings::wrong-arguments", "run=test test=wrong-arguments-are-errors-and-change-nothing"),
+    holds("mappings::exhaustion", "run=test test=memory-that-runs-out-is-an-error"),
+    // Shootdown.
+    holds("shootdown::nothing-stale", "run=test test=no-cpu-reads-what-was-unmapped"),
+    holds("shootdown::nothing-stale-broadcast", "run=test test=no-cpu-reads-what-was-unmapped protocol=broadcast"),
+    holds("shootdown::nothing-stale-in-turn", "run=test test=no-cpu-reads-what-was-unmapped").accel(Accel::TcgSingle),
+    sees(
+        "shootdown::skip-shootdown-is-seen",
+        "run=test test=no-cpu-reads-what-was-unmapped bug=skip-shootdown",
+        "no stale translation after an unmap",
+    ),
+    holds("shootdown::waits-for-masked-cpus", "run=test test=an-unmap-waits-for-cpus-that-mask-interrupts"),
+    sees(
+        "shootdown::free-before-ack-is-seen",
+        "run=test test=an-unmap-waits-for-cpus-that-mask-interrupts bug=free-before-ack",
+        "an unmap waits for every acknowledgement",
+    ),
+    holds("shootdown::all-to-all", "run=test test=all-cpus-unmap-at-once"),
+    holds("shootdown::all-to-all-on-8-cpus", "run=test test=all-cpus-unmap-at-once").smp(8),
+    holds("shootdown::all-to-all-broadcast", "run=test test=all-cpus-unmap-at-once protocol=broadcast"),
+    sees(
+        "shootdown::drop-ipi-is-seen",
+        "run=test test=all-cpus-unmap-at-once bug=drop-ipi patience=3",
+        "a TLB shootdown is not answered by",
+    ),
+    holds("shootdown::strays", "run=test test=stray-interrupts-do-not-answer-for-others"),
+    test(
+        "shootdown::a-deaf-cpu-is-named",
+        "run=test test=a-cpu-that-does-not-answer-is-named patience=2",
+        Expect::Fail("a TLB shootdown is not answered by {3}"),
+    ),
+    // Stress, shortly.
+    holds("stress::mixed", "run=stress rounds=10 seed=1"),
+    holds("stress::mixed-broadcast", "run=stress rounds=10 seed=2 protocol=broadcast"),
+    holds("stress::mixed-in-turn", "run=stress rounds=10 seed=3").accel(Accel::TcgSingle),
+    holds("stress::mixed-on-1-cpu", "run=stress rounds=10 seed=4").smp(1),
+    holds("stress::mixed-on-8-cpus", "run=stress rounds=5 seed=5").smp(8).limit_s(120),
+    holds("stress::tiny-stacks", "run=stress rounds=5 seed=6 stack-pages=1"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<_> = ALL.iter().map(|test| test.name).collect();
+        assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn only_those_that_expect_it_have_words_that_the_kernel_refuses() {
+        for test in ALL {
+            let refused = wire::Options::parse(test.words).is_err();
+            assert!(!refused || matches!(test.expect, Expect::CannotRun(_)), "{}", test.name);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! From options to a guest that can be started: set-up, builds, boot path, accelerator.
+
+use crate::accelerator::{self, Choice};
+use crate::artifacts::{self, Kind};
+use crate::error::{Context, Error, Result};
+use crate::options::{Board, Boot, Machine};
+use crate::qemu::{Guest, Medium, uefi_code};
+use crate::setup::{self, Qemu};
+use crate::symbols::Symbols;
+use crate::{image, limine};
+use std::path::PathBuf;
+
+/// A guest ready to start, and what to say of it.
+pub struct Launch {
+    /// The guest.
+    pub guest: Guest,
+    /// Its symbols.
+    pub symbols: Symbols,
+    /// The QEMU.
+    pub qemu: Qemu,
+    /// The accelerator, and why.
+    pub accel: Choice,
+    /// The boot path, in words.
+    pub boot: String,
+    /// Holds the ISO while the guest runs.
+    _work: tempfile::TempDir,
+}
+
+impl Launch {
+    /// Does everything up to the start.
+    ///
+    /// # Errors
+    /// Whatever is missing or does not build.
+    pub fn prepare(machine: &Machine, kind: Kind, command_line: &str) -> Result<Self> {
+        setup::rust_target()?;
+        let qemu = setup::qemu(machine.qemu.as_deref())?;
+        if !setup::version_is_known(&qemu.version) {
+            eprintln!("note: QEMU {} is not one of the versions tried (7.2 to 11)", qemu.version);
+        }
+        let (kernel, loader) = (artifacts::kernel(kind)?, artifacts::loader()?);
+        let accel = accelerator::choose(machine.accel, &qemu, &loader, &kernel)?;
+        let work = tempfile::Builder::new().prefix("palisade").tempdir().context("cannot make a temporary folder")?;
+        let boot = settle(machine)?;
+        let (medium, words) = match boot {
+            Way::Direct(why) => {
+                let command_line = command_line.to_owned();
+                (Medium::Direct { loader, kernel: kernel.clone(), command_line }, format!("direct loader{why}"))
+            }
+            Way::Limine(folder, uefi) => {
+                let iso = work.path().join("palisade.iso");
+                image::make(&folder, &kernel, command_line, &iso)?;
+                let words =
+                    format!("Limine from {}, {}", folder.display(), if uefi.is_some() { "UEFI" } else { "BIOS" });
+                (Medium::Iso { iso, uefi }, words)
+            }
+        };
+        let guest = Guest {
+            qemu: qemu.path.clone(),
+            accel: accel.accel,
+            medium,
+            smp: machine.smp,
+            mem: machine.mem,
+            board: machine.machine,
+        };
+        Ok(Self { guest, symbols: Symbols::of(&kernel), qemu, accel, boot: words, _work: work })
+    }
+}
+
+enum Way {
+    /// And why not Limine, if that was a choice.
+    Direct(&'static str),
+    Limine(PathBuf, Option<PathBuf>),
+}
+
+fn settle(machine: &Machine) -> Result<Way> {
+    let found = || limine::find(machine.limine.as_deref());
+    let missing = || Error::CannotRun(format!("no Limine is found; {}", limine::HOW));
+    if machine.machine == Board::Microvm && !matches!(machine.boot, Boot::Auto | Boot::Direct) {
+        return Err(Error::CannotRun("microvm boots by the direct loader only".into()));
+    }
+    Ok(match machine.boot {
+        Boot::Direct => Way::Direct(""),
+        Boot::Auto if machine.machine == Board::Microvm => Way::Direct(""),
+        Boot::Auto => found()?.map_or(Way::Direct(" (no Limine is found)"), |folder| Way::Limine(folder, None)),
+        Boot::Bios => Way::Limine(found()?.ok_or_else(missing)?, None),
+        Boot::Uefi => Way::Limine(found()?.ok_or_else(missing)?, Some(uefi_code()?)),
+    })
+}

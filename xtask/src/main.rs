@@ -1,0 +1,49 @@
+//! `cargo xtask`: the command tree. Each command is a module of `cmd`.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use xtask::{Error, cmd};
+
+/// Palisade's tool: build, boot, stress and test the kernel.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a stress workload and give a verdict, counts and latencies.
+    Stress(cmd::stress::Args),
+    /// Run all tests: on the host, and in QEMU.
+    Test(cmd::test::Args),
+    /// Boot the image with any kernel command line.
+    Run(cmd::run::Args),
+    /// Make a bootable ISO (BIOS and UEFI) with Limine.
+    Image(cmd::image::Args),
+    /// Say what this system has, what is missing, and how to get it.
+    Doctor(cmd::doctor::Args),
+    /// Remove what these commands have made.
+    Clean(cmd::clean::Args),
+}
+
+fn main() -> ExitCode {
+    let end = match Cli::parse().command {
+        Command::Stress(args) => cmd::stress::run(args),
+        Command::Test(args) => cmd::test::run(args),
+        Command::Run(args) => cmd::run::run(args),
+        Command::Image(args) => cmd::image::run(args),
+        Command::Doctor(args) => cmd::doctor::run(args),
+        Command::Clean(args) => cmd::clean::run(args),
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Error::CannotRun(why) = &error {
+                eprintln!("error: {why}");
+            }
+            ExitCode::from(error.code())
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A guest in QEMU: the command line, and the process with its two serial lines.
+
+use crate::error::{Context, Error, Result};
+use crate::options::{Accel, Board};
+use std::io::PipeReader;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+
+/// How this guest boots.
+#[derive(Clone, Debug)]
+pub enum Medium {
+    /// By the direct loader.
+    Direct {
+        /// The loader.
+        loader: PathBuf,
+        /// The kernel image.
+        kernel: PathBuf,
+        /// The kernel's command line.
+        command_line: String,
+    },
+    /// From an ISO with Limine; the command line is in it.
+    Iso {
+        /// The ISO.
+        iso: PathBuf,
+        /// UEFI's code; BIOS without.
+        uefi: Option<PathBuf>,
+    },
+}
+
+/// A guest to be started.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The QEMU program.
+    pub qemu: PathBuf,
+    /// Never [`Accel::Auto`].
+    pub accel: Accel,
+    /// How it boots.
+    pub medium: Medium,
+    /// CPUs.
+    pub smp: u32,
+    /// MiB of memory.
+    pub mem: u32,
+    /// Machine type.
+    pub board: Board,
+}
+
+/// A guest that runs. Dropping it ends QEMU.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Serial 1: text.
+    pub text: Option<ChildStdout>,
+    /// Serial 2: records.
+    pub records: Option<PipeReader>,
+    /// QEMU's own words.
+    pub words: Option<ChildStderr>,
+    folder: tempfile::TempDir,
+}
+
+impl Guest {
+    /// The QEMU command line, with QMP on `socket`.
+    #[must_use]
+    pub fn command(&self, socket: &Path) -> Command {
+        let mut qemu = Command::new(&self.qemu);
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        qemu.args(["-machine", self.board.name(), "-cpu", if self.accel == Accel::Kvm { "host" } else { "max" }]);
+        qemu.args(match self.accel {
+            Accel::Kvm => ["-accel", "kvm"].as_slice(),
+            Accel::Auto | Accel::Tcg => &["-accel", "tcg,thread=multi"],
+            Accel::TcgSingle => &["-accel", "tcg,thread=single"],
+            Accel::Icount => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+        });
+        qemu.arg("-smp").arg(self.smp.to_string()).arg("-m").arg(format!("{}M", self.mem));
+        qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+        // The serial lines go into pipes that QEMU inherits: as cheap as files, and nothing is lost. Serial 2 takes the
+        // place of standard input, which QEMU does not use here.
+        qemu.args(["-chardev", "file,id=text,path=/dev/fd/1", "-serial", "chardev:text"]);
+        qemu.args(["-chardev", "file,id=records,path=/dev/fd/0", "-serial", "chardev:records"]);
+        qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
+        match &self.medium {
+            Medium::Direct { loader, kernel, command_line } => {
+                qemu.arg("-kernel").arg(loader).arg("-initrd").arg(kernel).arg("-append").arg(command_line);
+            }
+            Medium::Iso { iso, uefi } => {
+                qemu.args(["-boot", "d", "-cdrom"]).arg(iso);
+                if let Some(code) = uefi {
+                    qemu.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={}", code.display()));
+                }
+            }
+        }
+        qemu
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If QEMU does not start.
+    pub fn start(&self) -> Result<Running> {
+        let folder = tempfile::Builder::new().prefix("palisade").tempdir().context("cannot make a temporary folder")?;
+        let (records, into) = std::io::pipe().context("cannot make a pipe")?;
+        let mut qemu = self.command(&folder.path().join("qmp"));
+        qemu.stdin(Stdio::from(into)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        end_with_us(&mut qemu);
+        let mut child = qemu.spawn().context(format!("cannot run {}", self.qemu.display()))?;
+        drop(qemu); // and with it our end of the pipe that QEMU writes to
+        let (text, words) = (child.stdout.take(), child.stderr.take());
+        Ok(Running { child, text, records: Some(records), words, folder })
+    }
+}
+
+/// Ctrl-C is ours to handle, and QEMU does not outlive us.
+fn end_with_us(qemu: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    qemu.process_group(0);
+    #[cfg(target_os = "linux")]
+    // SAFETY: runs in the child between fork and exec; prctl is async-signal-safe, and nothing is allocated.
+    unsafe {
+        qemu.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?));
+    }
+}
+
+impl Running {
+    /// Where QMP listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("qmp")
+    }
+
+    /// QEMU's exit status, `None` for death by a signal. Waits for it.
+    ///
+    /// # Errors
+    /// If the system cannot say.
+    pub fn wait(&mut self) -> Result<Option<i32>> {
+        Ok(self.child.wait().context("cannot wait for QEMU")?.code())
+    }
+
+    /// Ends QEMU.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill(); // it may have ended by itself
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// UEFI's code for QEMU, where distributions put it.
+///
+/// # Errors
+/// If there is none: how to get it.
+pub fn uefi_code() -> Result<PathBuf> {
+    let places = [
+        "/usr/share/OVMF/OVMF_CODE.fd",
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+        "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
+        "/usr/share/qemu/edk2-x86_64-code.fd",
+        "/opt/homebrew/share/qemu/edk2-x86_64-code.fd",
+    ];
+    let found = places.into_iter().map(PathBuf::from).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::CannotRun("no UEFI firmware for QEMU; install your system's package 'ovmf' (or edk2-ovmf)".into())
+    })
+}

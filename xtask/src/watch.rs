@@ -1,0 +1,197 @@
+//! Watching a guest: its lines and records as they come, the deadlines, Ctrl-C, and the report when it hangs.
+
+use crate::error::{Context, Result};
+use crate::outcome::{End, Outcome};
+use crate::qemu::{Guest, Running};
+use crate::qmp;
+use crate::symbols::Symbols;
+use std::io::{BufRead, BufReader, Read};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// When a guest is taken to hang.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The whole run.
+    pub total: Option<Duration>,
+    /// Without a byte on either line.
+    pub silence: Duration,
+}
+
+/// Told what happens while it does.
+pub trait Viewer {
+    /// A line of serial 1, and what its backtrace means, if it is one.
+    fn line(&mut self, line: &str, meaning: &[String]);
+    /// New records have come.
+    fn records(&mut self, outcome: &Outcome);
+}
+
+/// Nobody looks.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl Viewer for Nobody {
+    fn line(&mut self, _: &str, _: &[String]) {}
+    fn records(&mut self, _: &Outcome) {}
+}
+
+enum Event {
+    Line(String),
+    Records(Vec<u8>),
+    Words(String),
+    Closed,
+}
+
+/// How often Ctrl-C and the deadlines are looked at when nothing comes.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs `guest` to its end, whichever comes.
+///
+/// # Errors
+/// If QEMU cannot be started or waited for.
+pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn Viewer) -> Result<(Outcome, End)> {
+    let interrupted = interrupt_flag()?;
+    let begun = Instant::now();
+    let mut running = guest.start()?;
+    let events = read_lines(&mut running);
+    let mut outcome = Outcome::default();
+    let (mut open, mut heard) = (3, Instant::now());
+    let end = loop {
+        match events.recv_timeout(LOOK) {
+            Ok(event) => {
+                heard = Instant::now();
+                match event {
+                    Event::Line(line) => {
+                        if outcome.first_line.is_none() && line.starts_with("Palisade ") {
+                            outcome.first_line = Some(begun.elapsed());
+                        }
+                        viewer.line(&line, &symbols.explain(&line));
+                        outcome.lines.push(line);
+                    }
+                    Event::Records(bytes) => {
+                        outcome.take(&bytes);
+                        viewer.records(&outcome);
+                    }
+                    Event::Words(words) => outcome.words += &words,
+                    Event::Closed => open -= 1,
+                }
+                if open == 0 {
+                    break End::Exited(running.wait()?);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break End::Exited(running.wait()?),
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            break End::Interrupted;
+        }
+        let too_long = limits.total.filter(|total| begun.elapsed() > *total);
+        let too_silent = (heard.elapsed() > limits.silence).then_some(limits.silence);
+        let why = too_silent.map(|limit| format!("nothing came from it for {} s", limit.as_secs()));
+        if let Some(why) = why.or_else(|| too_long.map(|limit| format!("it did not end in {} s", limit.as_secs()))) {
+            report_hang(&running, symbols, viewer, &mut outcome);
+            break End::Hung(why);
+        }
+    };
+    running.kill();
+    // What was in the pipes when QEMU ended.
+    for event in events {
+        match event {
+            Event::Line(line) => outcome.lines.push(line),
+            Event::Records(bytes) => outcome.take(&bytes),
+            Event::Words(words) => outcome.words += &words,
+            Event::Closed => {}
+        }
+    }
+    Ok((outcome, end))
+}
+
+fn read_lines(running: &mut Running) -> Receiver<Event> {
+    let (to, events) = channel();
+    if let Some(text) = running.text.take() {
+        let to = to.clone();
+        thread::spawn(move || {
+            let mut text = BufReader::new(text);
+            let mut line = Vec::new();
+            while text.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+                let whole = String::from_utf8_lossy(&line);
+                let _ = to.send(Event::Line(printable(whole.trim_end())));
+                line.clear();
+            }
+            let _ = to.send(Event::Closed);
+        });
+    }
+    pump(running.records.take(), to.clone(), Event::Records);
+    pump(running.words.take(), to, |bytes| Event::Words(String::from_utf8_lossy(&bytes).into_owned()));
+    events
+}
+
+/// Without what firmware does to terminals.
+fn printable(line: &str) -> String {
+    let mut rest = line;
+    let mut kept = String::new();
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        kept += before;
+        let end = after.find(|c: char| c.is_ascii_alphabetic()).map_or(after.len(), |at| at + 1);
+        rest = &after[end..];
+    }
+    kept += rest;
+    kept.retain(|c| !c.is_control() || c == '\t');
+    kept
+}
+
+fn pump(from: Option<impl Read + Send + 'static>, to: Sender<Event>, event: fn(Vec<u8>) -> Event) {
+    let Some(mut from) = from else { return };
+    thread::spawn(move || {
+        let mut bytes = [0; 1 << 16];
+        while let Ok(count) = from.read(&mut bytes)
+            && count > 0
+        {
+            let _ = to.send(event(bytes[..count].to_vec()));
+        }
+        let _ = to.send(Event::Closed);
+    });
+}
+
+fn report_hang(running: &Running, symbols: &Symbols, viewer: &mut dyn Viewer, outcome: &mut Outcome) {
+    let lines = match qmp::registers(&running.socket()) {
+        Err(error) => vec![format!("QEMU does not say where the CPUs are: {error}")],
+        Ok(all) => all
+            .iter()
+            .map(|cpu| {
+                let place = symbols.frames(cpu.rip, cpu.halted).into_iter().next().unwrap_or_else(|| "?".into());
+                let masked = if cpu.rflags & 1 << 9 == 0 { "masked" } else { "on" };
+                let state = if cpu.halted { "halted" } else { "running" };
+                format!("CPU {}: {state}, interrupts {masked}, rip {:#x} {place}, rsp {:#x}", cpu.cpu, cpu.rip, cpu.rsp)
+            })
+            .collect(),
+    };
+    for line in lines {
+        viewer.line(&line, &[]);
+        outcome.lines.push(line);
+    }
+}
+
+/// Set by Ctrl-C and by SIGTERM.
+fn interrupt_flag() -> Result<&'static AtomicBool> {
+    static FLAG: AtomicBool = AtomicBool::new(false);
+    static SET: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    let set = SET.get_or_init(|| ctrlc::set_handler(|| FLAG.store(true, Ordering::Relaxed)).map_err(|e| e.to_string()));
+    set.clone().context("cannot handle Ctrl-C")?;
+    Ok(&FLAG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_firmware_does_to_terminals_is_taken_out() {
+        assert_eq!(printable("\x1b[2J\x1b[01;01H\x1b[=3hlimine: x\ty"), "limine: x\ty");
+        assert_eq!(printable("plain"), "plain");
+        assert_eq!(printable("cut \x1b[2"), "cut ");
+    }
+}

@@ -1,0 +1,46 @@
+//! The in-QEMU tests as tests of the workspace: listed, filtered and timed by name, each in a machine of its own.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use xtask::guest_tests::{ALL, Expect, GuestTest};
+use xtask::launch::Launch;
+use xtask::outcome::{Outcome, Verdict};
+use xtask::watch::{Limits, Nobody, watch};
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Guests have more CPUs than the host; two at a time would only slow each other down.
+    arguments.test_threads.get_or_insert(1);
+    let trials = ALL.iter().map(|test| Trial::test(test.name, move || run(test))).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn run(test: &GuestTest) -> Result<(), Failed> {
+    let launch = Launch::prepare(&test.machine(), test.kind, test.words).map_err(|error| error.to_string())?;
+    let limits = Limits { total: Some(test.limit()), silence: test.limit() };
+    let (outcome, end) =
+        watch(&launch.guest, &launch.symbols, limits, &mut Nobody).map_err(|error| error.to_string())?;
+    let verdict = outcome.judge(&end);
+    let right = match (test.expect, &verdict) {
+        (Expect::Pass, Verdict::Passed) => true,
+        (Expect::Fail(says), Verdict::Broken(_)) | (Expect::CannotRun(says), Verdict::CannotRun(_)) => {
+            said(&outcome, says)
+        }
+        _ => false,
+    };
+    if right {
+        return Ok(());
+    }
+    let told = outcome.lines.join("\n");
+    Err(format!(
+        "expected {:?}, but: {verdict:?}\nthe guest ('{}') said:\n{told}\n{}",
+        test.expect, test.words, outcome.words
+    )
+    .into())
+}
+
+/// Whether the guest said it: on serial 1 or in a record.
+fn said(outcome: &Outcome, what: &str) -> bool {
+    let records = outcome.failures.iter().flat_map(|(promise, detail)| [promise, detail]);
+    let mut all = outcome.lines.iter().chain(records).chain(outcome.panics.iter().map(|(_, message)| message));
+    all.any(|line| line.contains(what))
+}
