@@ -1,20 +1,38 @@
 //! A barrier for threads, used again and again: all that take part go on when the last one has come.
 
+use alloc::vec::Vec;
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use kernel::thread;
+use kernel::SpinLock;
+use kernel::thread::{self, Unparker};
+
+/// Looks that a thread takes before it lets its CPU go: enough to leave together where CPUs run in parallel, few enough
+/// not to hold up a host with fewer cores than the guest has CPUs.
+const LOOKS: u32 = 64;
 
 /// The barrier; everybody says how many there are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Barrier {
     arrived: AtomicUsize,
     opened: AtomicUsize,
+    waiting: SpinLock<Vec<Unparker>>,
+}
+
+impl Default for Barrier {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Barrier {
     /// Nobody has come yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { arrived: AtomicUsize::new(0), opened: AtomicUsize::new(0) }
+        Self {
+            arrived: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
+            waiting: SpinLock::new("barrier", Vec::new()),
+        }
     }
 
     /// Comes, and waits for the others: `parties` in all.
@@ -23,16 +41,27 @@ impl Barrier {
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == parties {
             self.arrived.store(0, Ordering::Relaxed);
             self.opened.store(round.wrapping_add(1), Ordering::Release);
+            let waiting = core::mem::take(&mut *self.waiting.lock());
+            waiting.into_iter().for_each(Unparker::unpark);
             return;
         }
-        let mut turns = 0u32;
-        while self.opened.load(Ordering::Acquire) == round {
-            core::hint::spin_loop();
-            turns += 1;
-            // Others may need this CPU to get here at all.
-            if turns.is_multiple_of(64) {
-                thread::yield_now();
+        let closed = || self.opened.load(Ordering::Acquire) == round;
+        let mut looks = 0;
+        while closed() && looks < LOOKS {
+            spin_loop();
+            looks += 1;
+        }
+        while closed() {
+            {
+                // Under the lock: whoever opens takes the list after that, and finds this thread in it, or this thread
+                // finds it open.
+                let mut waiting = self.waiting.lock();
+                if !closed() {
+                    return;
+                }
+                waiting.push(Unparker::current());
             }
+            thread::park();
         }
     }
 }

@@ -150,9 +150,10 @@ pub const ALL: &[GuestTest] = &[
     holds("exits::all-cpus-at-once-delay-100000", "run=test test=all-cpus-abort-at-once delay=100000"),
     sees(
         "exits::publish-before-switch-is-seen-delay-1",
-        "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch",
+        "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch rounds=20000",
         "double fault in the kernel",
-    ),
+    )
+    .limit_s(120),
     sees(
         "exits::publish-before-switch-is-seen-delay-100000",
         "run=test test=all-cpus-abort-at-once delay=100000 bug=publish-before-switch",

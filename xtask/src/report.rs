@@ -123,8 +123,11 @@ impl Report<'_> {
         }
     }
 
-    /// p50 of the one-page shootdown over p50 of the bare round trip.
+    /// p50 of the one-page shootdown over p50 of the bare round trip: only where the two were sampled in turn, under the
+    /// same conditions, which the workload `latency` does.
     fn ratio(&self) -> Option<f64> {
+        let in_turn = format!("workload={}", wire::cmdline::Workload::Latency);
+        self.outcome.hello.as_ref().filter(|hello| hello.cmdline.contains(&in_turn))?;
         let p50 = |name| {
             let histogram: &Histogram = self.outcome.latencies.get(name)?;
             (histogram.samples() > 0).then(|| histogram.percentile(50_000) as f64)

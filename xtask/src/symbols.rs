@@ -68,10 +68,11 @@ fn short(name: &str) -> String {
     }
 }
 
-/// A file's path from the workspace's root on, if it lies there.
+/// A file's path from the workspace's root on, if it lies there; from the standard library's, if it lies there.
 fn from_root(file: &str) -> &str {
     let root = env!("CARGO_MANIFEST_DIR").trim_end_matches("xtask");
-    file.strip_prefix(root).unwrap_or(file)
+    let library = file.starts_with("/rustc/").then(|| file.split_once("/library/")).flatten();
+    library.map_or(file.strip_prefix(root).unwrap_or(file), |(_, inside)| inside)
 }
 
 #[cfg(test)]

@@ -40,7 +40,12 @@ fn expect(handle: Option<JoinHandle<()>>, death: Death) {
 fn all_at_once(context: &Context) {
     static BARRIER: Barrier = Barrier::new();
     let parties = context.cpus.len();
-    let rounds = if kernel::options().delay > 1000 { 20 } else { 200 };
+    let options = kernel::options();
+    let rounds = match options.rounds {
+        0 if options.delay > 1000 => 20,
+        0 => 200,
+        asked => asked,
+    };
     let drivers: Vec<_> = context
         .cpus
         .filter_map(|cpu| {

@@ -5,14 +5,14 @@
 //! the page tables change meanwhile. So a missing shootdown shows, reliably, as long as little else is touched between.
 
 use super::{Context, expect_end, spawned};
+use crate::barrier::Barrier;
 use crate::failure;
 use crate::random::Random;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::mem::{PAGE_SIZE, Window, peek};
-use kernel::thread::{self, Builder};
+use kernel::thread::Builder;
 
 /// Times in a round that the memory changes.
 const CHANGES: u64 = 24;
@@ -26,11 +26,13 @@ pub struct Stale {
     pub after_remap: AtomicU64,
 }
 
-/// What the readers are to do: a number that only rises.
+/// What the readers and the one who changes the memory share.
 #[derive(Debug, Default)]
 struct Stage {
+    /// The number of the step; odd steps are mapped, and the number is the contents.
     step: AtomicU64,
-    done: AtomicUsize,
+    /// Everybody comes here before a step and after it.
+    barrier: Barrier,
 }
 
 /// The step at which the readers go home.
@@ -60,72 +62,53 @@ pub fn run(context: &Context, pages: u64, changes: u64) -> Arc<Stale> {
     };
     let stage = Arc::new(Stage::default());
     let start = window.start();
+    let parties = context.cpus.len() + 1;
     let readers: Vec<_> = context
         .cpus
         .filter_map(|cpu| {
             let (stage, stale) = (stage.clone(), stale.clone());
-            let body = move || read(&stage, &stale, start, pages);
+            let body = move || read(&stage, &stale, start, pages, parties);
             spawned(Builder::new().name("reader").stack_pages(4).on(cpu).spawn(body))
         })
         .collect();
-    let mut step = 0;
-    let mut all_do = || {
-        step += 1;
-        stage.done.store(0, Ordering::Relaxed);
+    let begin = |step| {
         stage.step.store(step, Ordering::Release);
-        await_until(|| stage.done.load(Ordering::Acquire) == readers.len());
+        stage.barrier.wait(parties);
+    };
+    let all_do = |step| {
+        begin(step);
+        stage.barrier.wait(parties);
     };
     for change in 0..changes {
-        // The step's number is the contents: odd steps read what was just mapped.
         if let Err(error) = window.map(2 * change + 1) {
             failure::fail("memory can be mapped", format_args!("{error}"));
             break;
         }
-        all_do();
+        all_do(2 * change + 1);
         window.unmap(None);
-        all_do();
+        all_do(2 * change + 2);
     }
-    stage.step.store(END, Ordering::Release);
+    begin(END);
     readers.into_iter().for_each(expect_end);
     stale
 }
 
-fn read(stage: &Stage, stale: &Stale, start: u64, pages: u64) {
-    let mut done = 0;
+fn read(stage: &Stage, stale: &Stale, start: u64, pages: u64, parties: usize) {
     loop {
-        let mut step = done;
-        await_until(|| {
-            step = stage.step.load(Ordering::Acquire);
-            step != done
-        });
+        stage.barrier.wait(parties);
+        let step = stage.step.load(Ordering::Acquire);
         if step == END {
             return;
         }
         let mapped = step % 2 == 1;
         for page in 0..pages {
             match peek(start + page * PAGE_SIZE) {
-                Some(word) if !mapped => {
-                    core::hint::black_box(word);
-                    stale.after_unmap.fetch_add(1, Ordering::Relaxed);
-                }
+                Some(_) if !mapped => _ = stale.after_unmap.fetch_add(1, Ordering::Relaxed),
                 Some(word) if word != step => _ = stale.after_remap.fetch_add(1, Ordering::Relaxed),
                 None if mapped => failure::fail("mapped memory can be read", format_args!("page {page} cannot")),
                 _ => {}
             }
         }
-        done = step;
-        stage.done.fetch_add(1, Ordering::Release);
-    }
-}
-
-/// Spins a little, then lets others run between two looks.
-fn await_until(mut met: impl FnMut() -> bool) {
-    let mut turns = 0u32;
-    while !met() {
-        spin_loop();
-        turns += 1;
-        if turns.is_multiple_of(256) {
-            thread::yield_now();
-        }
+        stage.barrier.wait(parties);
     }
 }
