@@ -15,7 +15,10 @@ static LINE: SpinLock<Line> = SpinLock::new("serial 2", Line { port: Uart::COM2,
 
 /// Sets the port up. Before the first record.
 pub(crate) fn init() {
-    LINE.lock().port.init();
+    let mut line = LINE.lock();
+    line.port.init();
+    // Ends whatever firmware has written to the port.
+    line.port.write(0);
 }
 
 /// Sends a record. One that is too large for a frame, by a name or a reason that is too long, is a bug of its sender,

@@ -96,7 +96,9 @@ impl Outcome {
         let mut decoder = std::mem::take(&mut self.decoder);
         decoder.push(bytes, |record| match record {
             Ok(record) => self.note(record),
-            Err(damage) => self.damaged += damage.bytes,
+            // Before the hello it is what firmware has written to the port.
+            Err(damage) if self.hello.is_some() => self.damaged += damage.bytes,
+            Err(_) => {}
         });
         self.decoder = decoder;
     }
@@ -197,6 +199,26 @@ mod tests {
 
     const GOOD: Record<'_> = Record::Verdict { passed: true, reason: "every promise held" };
 
+    const HELLO: Record<'_> = Record::Hello {
+        version: wire::VERSION,
+        tsc_hz: 1,
+        cpus: 1,
+        cpus_offered: 1,
+        x2apic: false,
+        memory: 0,
+        bootloader: "",
+        firmware: wire::record::Firmware::Bios,
+        cmdline: "",
+    };
+
+    #[test]
+    fn what_firmware_writes_before_the_hello_is_no_loss() {
+        let mut outcome = Outcome::default();
+        outcome.take(b"\x1b[2J UEFI Interactive Shell\0");
+        outcome.take(wire::frame::encode(&HELLO, &mut [0; wire::frame::MAX]).unwrap());
+        assert!(outcome.hello.is_some() && outcome.damaged == 0);
+    }
+
     fn exited(value: u32) -> End {
         End::Exited(Some(status_of(value)))
     }
@@ -233,7 +255,7 @@ mod tests {
     fn a_torn_stream_counts_what_it_lost() {
         let mut bytes = wire::frame::encode(&GOOD, &mut [0; wire::frame::MAX]).unwrap().to_vec();
         bytes[3] ^= 0x55;
-        let mut outcome = Outcome::default();
+        let mut outcome = told(&[HELLO]);
         outcome.take(&bytes);
         assert!(outcome.damaged > 0 && outcome.verdict.is_none());
     }
