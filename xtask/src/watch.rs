@@ -45,6 +45,8 @@ enum Event {
     Closed,
 }
 
+/// The kernel's first line; firmware may have left its own words before it.
+const FIRST_LINE: &str = concat!("Palisade ", env!("CARGO_PKG_VERSION"));
 /// How often Ctrl-C and the deadlines are looked at when nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -65,7 +67,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
                 heard = Instant::now();
                 match event {
                     Event::Line(line) => {
-                        if outcome.first_line.is_none() && line.starts_with("Palisade ") {
+                        if outcome.first_line.is_none() && line.ends_with(FIRST_LINE) {
                             outcome.first_line = Some(begun.elapsed());
                         }
                         viewer.line(&line, &symbols.explain(&line));
