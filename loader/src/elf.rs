@@ -73,6 +73,8 @@ pub enum Error {
     Type(u16),
     /// The program headers are not within the file, or not of the ABI's size.
     ProgramHeaders,
+    /// The section headers, which linkers put last, are not within the file.
+    SectionHeaders,
     /// More loadable segments than the loader holds.
     TooManySegments,
     /// No loadable segment.
@@ -104,6 +106,7 @@ impl fmt::Display for Error {
             ),
             Self::Type(number) => write!(f, "not an executable (its type is {number}, not 2)"),
             Self::ProgramHeaders => f.write_str("truncated or malformed: the program headers are not within the file"),
+            Self::SectionHeaders => f.write_str("truncated: the section headers are not within the file"),
             Self::TooManySegments => write!(f, "more than {MAX_SEGMENTS} loadable segments"),
             Self::NoSegments => f.write_str("no loadable segment (PT_LOAD)"),
             Self::PastFile(index) => write!(f, "truncated: program header {index} reaches past the end of the file"),
@@ -138,6 +141,7 @@ impl Elf {
                 elf.align = elf.align.max(align.min(MAX_ALIGN));
             }
         }
+        check_section_headers(file)?;
         elf.segments[..elf.used].sort_unstable_by_key(|segment| segment.address);
         elf.check_neighbours()?;
         Ok(elf)
@@ -233,6 +237,15 @@ fn program_headers(file: &[u8]) -> Result<&[u8], Error> {
         (_, Some(PROGRAM_HEADER_SIZE)) => find().ok_or(Error::ProgramHeaders),
         _ => Err(Error::ProgramHeaders),
     }
+}
+
+/// Nothing is read from the section headers; but a file that has lost them has lost its end.
+fn check_section_headers(file: &[u8]) -> Result<(), Error> {
+    let end = || {
+        let size = u64::from(u16_at(file, 58)?) * u64::from(u16_at(file, 60)?);
+        if size == 0 { Some(0) } else { u64_at(file, 40)?.checked_add(size) }
+    };
+    end().filter(|end| *end <= file.len() as u64).map(|_| ()).ok_or(Error::SectionHeaders)
 }
 
 /// The segment of a program header and its alignment, if it has something to load.

@@ -91,7 +91,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(address) => write!(f, "the start information at {address:#x} cannot be read"),
-            Self::Magic(word) => write!(f, "the start information begins with {word:#x}, not {MAGIC:#x}"),
+            Self::Magic(word) => write!(
+                f,
+                "the start information begins with {word:#x}, not {MAGIC:#x} (QEMU lets a command line of 4 KiB overwrite it)"
+            ),
             Self::NoMap => f.write_str("the virtual machine gives no memory map"),
             Self::TooManyModules(count) => write!(f, "{count} files are given, more than {MOST_MODULES}"),
             Self::TooManyEntries(count) => {

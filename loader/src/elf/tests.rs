@@ -88,6 +88,19 @@ fn segments_that_cannot_be_loaded_are_named() {
 }
 
 #[test]
+fn a_file_that_has_lost_its_end_is_refused_even_if_its_segments_are_whole() {
+    let mut file = file(&[TEXT]);
+    put_u64(&mut file, 40, 0x380);
+    (file[58], file[60]) = (64, 2);
+    assert!(Elf::parse(&file).is_ok());
+    assert_eq!(error(&file[..0x3ff]), Error::SectionHeaders);
+    put_u64(&mut file, 40, u64::MAX);
+    assert_eq!(error(&file), Error::SectionHeaders);
+    (file[58], file[60]) = (64, 0);
+    assert!(Elf::parse(&file).is_ok(), "stripped of them");
+}
+
+#[test]
 fn the_alignment_of_large_segments_is_honoured_up_to_a_large_page() {
     let align = |value: u64| {
         let mut file = file(&[TEXT]);

@@ -112,6 +112,10 @@ pub(super) fn start(
         wake(&apic, structures);
     }
 
+    let unreached = unreached(memory, rsdp, &apic);
+    if unreached > 0 {
+        serial::line(format_args!("{unreached} CPUs can be addressed with x2APIC only; they are left out"));
+    }
     let mut present = 0;
     for (structure, address) in structures.iter().zip((base..).step_by(STRUCTURE as usize)) {
         if structure.is_present() {
@@ -127,6 +131,12 @@ pub(super) fn start(
         }
     }
     Ok(Processors { x2apic, boot_apic_id, list: base + count * STRUCTURE, count: present as u64 })
+}
+
+/// How many CPUs of the machine's table cannot be addressed.
+fn unreached(memory: &Memory, rsdp: Option<u64>, apic: &LocalApic) -> usize {
+    let madt = rsdp.and_then(|rsdp| acpi::madt(memory, rsdp)).unwrap_or_default();
+    acpi::processors(madt).filter(|processor| !apic.reaches(processor.apic_id)).count()
 }
 
 /// The CPUs of the machine's table that can be addressed, this one included, which a machine without a table has too.

@@ -6,6 +6,7 @@ use crate::workload::{self, Context};
 use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
 use kernel::mem::{Access, Fill, GuardedMapping, Window, peek, ping_all};
 use kernel::thread::Builder;
 use kernel::{cpu, misdeed, thread, time};
@@ -26,52 +27,61 @@ fn stale(context: &Context) {
     }
 }
 
-/// Readers look, with interrupts masked, whether the unmapping is done, and then read: while they are masked they have
-/// not been told, so it cannot be done and the read cannot go through.
+/// Readers mask interrupts, read the memory, and wait a while for the unmapping to be done. It cannot be: they have not
+/// been told. If it is all the same, they read again, and what they read is stale.
 fn masked_readers(context: &Context) {
-    static ROUND: AtomicU64 = AtomicU64::new(0);
+    const ROUNDS: u64 = 15;
+    /// Even steps: mapped; odd steps: unmapped.
+    static STEP: AtomicU64 = AtomicU64::new(u64::MAX);
+    static READ: AtomicU64 = AtomicU64::new(0);
     static STALE: AtomicU64 = AtomicU64::new(0);
-    const ROUNDS: u64 = 300;
     let Ok(mut window) = Window::new(1) else {
         return failure::fail("memory can be mapped", format_args!("no window"));
     };
     let start = window.start();
-    let me = cpu::current_id();
+    let a_while = time::cycles(Duration::from_millis(20));
+    let read = move |mapped: u64| {
+        check(peek(start) == Some(mapped), "mapped memory can be read", format_args!("step {mapped}"));
+        READ.fetch_add(1, Ordering::SeqCst);
+        let until = time::now() + a_while;
+        while STEP.load(Ordering::SeqCst) == mapped && time::now() < until {
+            spin_loop();
+        }
+        if STEP.load(Ordering::SeqCst) != mapped && peek(start).is_some() {
+            STALE.fetch_add(1, Ordering::SeqCst);
+        }
+    };
     let readers: Vec<_> = context
         .cpus
-        .without(me)
+        .without(cpu::current_id())
         .filter_map(|cpu| {
-            // Odd rounds: unmapped. A round that changed meanwhile says nothing.
-            let look = move || {
-                let round = ROUND.load(Ordering::SeqCst);
-                let stale = peek(start).is_some() && round % 2 == 1 && ROUND.load(Ordering::SeqCst) == round;
-                STALE.fetch_add(u64::from(stale), Ordering::Relaxed);
-                round
-            };
-            let read = move || {
-                while misdeed::with_interrupts_masked(|| (0..20).fold(0, |_, _| look())) < 2 * ROUNDS {
-                    spin_loop();
+            let rounds = move || {
+                for round in 0..ROUNDS {
+                    while STEP.load(Ordering::SeqCst) != 2 * round {
+                        thread::yield_now();
+                    }
+                    misdeed::with_interrupts_masked(|| read(2 * round));
                 }
             };
-            Builder::new().name("masked reader").on(cpu).spawn(read).ok()
+            Builder::new().name("masked reader").on(cpu).spawn(rounds).ok()
         })
         .collect();
     for round in 0..ROUNDS {
-        check(window.map(round).is_ok(), "memory can be mapped", format_args!("round {round}"));
-        let mapped = time::now();
-        while time::now() - mapped < 20_000 {
-            spin_loop(); // let them read it
-        }
-        window.unmap(None);
-        ROUND.store(2 * round + 1, Ordering::SeqCst);
-        let unmapped = time::now();
-        while time::now() - unmapped < 20_000 {
+        check(window.map(2 * round).is_ok(), "memory can be mapped", format_args!("round {round}"));
+        STEP.store(2 * round, Ordering::SeqCst);
+        while READ.load(Ordering::SeqCst) < (round + 1) * readers.len() as u64 {
             spin_loop();
         }
-        ROUND.store(2 * round + 2, Ordering::SeqCst);
+        window.unmap(None);
+        STEP.store(2 * round + 1, Ordering::SeqCst);
+        // Readers that are still masked read before the memory is mapped again.
+        let until = time::now() + a_while;
+        while time::now() < until {
+            spin_loop();
+        }
     }
     readers.into_iter().for_each(|h| check(h.join().is_ok(), "readers live", format_args!("one died")));
-    let stale = STALE.load(Ordering::Relaxed);
+    let stale = STALE.load(Ordering::SeqCst);
     check(stale == 0, "an unmap waits for every acknowledgement", format_args!("{stale} reads after it was done"));
 }
 
