@@ -134,14 +134,6 @@ impl MemoryMap {
         self.overlay(page_floor(bytes.start)..end, |old| old.map(|old| if old == Kind::Usable { kind } else { old }))
     }
 
-    /// Gives pages back that [`allocate`](Self::allocate) gave out.
-    ///
-    /// # Errors
-    /// [`Error::TooManyRegions`].
-    pub fn free(&mut self, pages: Range<u64>) -> Result<(), Error> {
-        self.overlay(pages, |old| old.map(|_| Kind::Usable))
-    }
-
     /// Takes consecutive pages for `bytes` bytes, the lowest that fit, and returns their address. They lie `within` a
     /// range, and start at a multiple of `align`, a power of two that is a page or more.
     ///

@@ -27,7 +27,7 @@ const MOST: usize = 11 + 32 + 1;
 /// The first CPU's values, in the order of [`registers`].
 static FIRST_CPU: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
 
-/// The first CPU's part, before it starts others.
+/// The first CPU's part, whether or not there are others to start.
 pub(super) fn set_and_keep() {
     set_pat();
     for (register, kept) in registers().zip(&FIRST_CPU) {

@@ -79,6 +79,7 @@ fn boot(memory: &mut Memory, start_info: u64) -> Result<Handoff, Error> {
     let tables = page_tables(memory, &mut map, &kernel)?;
     let stack_size = requests.stack_size(image).checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
     let stack = allocate(&mut map, "the kernel's stack", stack_size, PAGE_SIZE, Kind::Reclaimable)?;
+    memory_types::set_and_keep();
     let wanted = requests.processors(image).map(|x2apic| processors::Wanted { x2apic, stack_size, tables });
     let processors = match wanted {
         Some(wanted) => Some(processors::start(memory, &mut map, start.rsdp(), &wanted)?),
@@ -89,14 +90,14 @@ fn boot(memory: &mut Memory, start_info: u64) -> Result<Handoff, Error> {
 
     // Nothing is allocated after this: the memory map that the kernel is told is the one it gets.
     let mut arena = answers_arena(memory, &mut map, &start)?;
-    let kernel = answers_file(&file, start.command_line(memory)?);
-    let (mut modules, mut count) = ([kernel; MOST_MODULES], 0);
+    let file = told_file(&file, start.command_line(memory)?);
+    let (mut modules, mut count) = ([file; MOST_MODULES], 0);
     for (module, told) in start.modules(memory).skip(1).zip(&mut modules) {
-        *told = answers_file(&module, module.text(memory)?);
+        *told = told_file(&module, module.text(memory)?);
         count += 1;
     }
     let facts = Facts {
-        kernel,
+        kernel: file,
         modules: &modules[..count],
         image: (image_address, span.start),
         processors,
@@ -134,16 +135,6 @@ fn file_bytes<'m>(memory: &'m Memory, file: &Module) -> Result<&'m [u8], Error> 
     memory.bytes(file.address, file.size).ok_or(Error::Unreadable(file.address, file.size))
 }
 
-/// Builds the kernel's page tables and returns their root's address.
-fn page_tables(memory: &mut Memory, map: &mut MemoryMap, kernel: &Kernel<'_>) -> Result<u64, Error> {
-    let length = kernel.layout(map).most_tables() * PAGE_SIZE;
-    let base = allocate(map, "page tables", length, PAGE_SIZE, Kind::Reclaimable)?;
-    let mut tables = PageTables::new(memory.take(base..base + length), base);
-    kernel.layout(map).build(&mut tables);
-    map.free(tables.end()..base + length).map_err(|error| Error::Memory("page tables", error))?;
-    Ok(base)
-}
-
 /// The kernel's part of what its page tables show.
 struct Kernel<'a> {
     elf: &'a Elf,
@@ -157,6 +148,16 @@ impl<'a> Kernel<'a> {
     }
 }
 
+/// Builds the kernel's page tables and returns their root's address.
+fn page_tables(memory: &mut Memory, map: &mut MemoryMap, kernel: &Kernel<'_>) -> Result<u64, Error> {
+    let length = kernel.layout(map).most_tables() * PAGE_SIZE;
+    let base = allocate(map, "page tables", length, PAGE_SIZE, Kind::Reclaimable)?;
+    let mut tables = PageTables::new(memory.take(base..base + length), base);
+    kernel.layout(map).build(&mut tables);
+    Ok(base)
+}
+
+/// Memory for the answers.
 fn answers_arena(memory: &mut Memory, map: &mut MemoryMap, start: &StartInfo) -> Result<Arena<'static>, Error> {
     let (mut files, mut text) = (0, start.command_line(memory)?.bytes.len());
     for module in start.modules(memory) {
@@ -168,6 +169,7 @@ fn answers_arena(memory: &mut Memory, map: &mut MemoryMap, start: &StartInfo) ->
     Ok(Arena::new(memory.take(base..base + room), HHDM + base))
 }
 
-fn answers_file<'m>(file: &Module, text: Text<'m>) -> File<'m> {
+/// What the kernel is told of a file.
+fn told_file<'m>(file: &Module, text: Text<'m>) -> File<'m> {
     File { address: file.address, size: file.size, text: text.bytes }
 }

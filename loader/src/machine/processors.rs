@@ -107,7 +107,6 @@ pub(super) fn start(
     }
     let structures = shared(bytes);
     if count > 1 {
-        memory_types::set_and_keep();
         prepare(memory, map, structures, wanted, x2apic)?;
         wake(&apic, structures);
     }
@@ -164,6 +163,7 @@ fn prepare(
     let others = structures.len() as u64 - 1;
     let length = wanted.stack_size.saturating_mul(others);
     let stacks = allocate(map, "the other CPUs' stacks", length, PAGE_SIZE, Kind::Reclaimable)?;
+    memory.take(stacks..stacks + length);
     // Relaxed: the start interrupts, sent later, are what the other CPUs see these stores by.
     let set = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
     for (word, value) in other_stacks.0.iter().zip([stacks, wanted.stack_size, 0, others]) {
