@@ -73,7 +73,8 @@ impl<'p> PageTables<'p> {
         self.address
     }
 
-    /// Most tables that [`map`](Self::map) can need for a range of this length.
+    /// Most tables that [`map`](Self::map) can need for a range of this length, where physical and virtual addresses
+    /// differ by a multiple of the largest page.
     #[must_use]
     pub fn most_tables(length: u64, largest: Largest) -> u64 {
         // Of each level, one for every stretch that a table covers, and one more where the range starts inside one.
@@ -213,5 +214,10 @@ pub(crate) mod tests {
             [0, 0x1000, 0x20_0000, 0x40_0fff, 0x40_1000].map(size),
             [None, Some(4096), Some(2 << 20), Some(4096), None]
         );
+        // Never a large page where only the virtual address is a multiple of its size, or only the physical one.
+        tables.map(0x4000_0000, 0x1000..0x20_1000, Rights::ALL, Largest::Large);
+        tables.map(0x5000_1000, 0x20_0000..0x40_0000, Rights::ALL, Largest::Large);
+        assert_eq!(translate(&tables, 0x4000_0000), Some((0x1000, Rights::ALL, PAGE_SIZE)));
+        assert_eq!(translate(&tables, 0x5000_1000), Some((0x20_0000, Rights::ALL, PAGE_SIZE)));
     }
 }
