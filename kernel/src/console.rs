@@ -2,8 +2,18 @@
 //! written as a whole: the lines of two CPUs do not mix.
 
 use crate::sync::SpinLock;
+use bitflags::bitflags;
 use core::fmt::{self, Write};
 use x86_64::instructions::port::Port;
+
+bitflags! {
+    /// The line status register's bits that matter here.
+    #[derive(Clone, Copy)]
+    struct LineStatus: u8 {
+        /// The transmitter has room for a byte.
+        const TRANSMITTER_EMPTY = 1 << 5;
+    }
+}
 
 /// A 16550 UART (National Semiconductor PC16550D) at 115,200 baud, 8 data bits, no parity. Polled, since there is
 /// nothing better to do with the wait.
@@ -26,7 +36,8 @@ impl Uart {
     pub(crate) fn write(&mut self, byte: u8) {
         // SAFETY: as above.
         unsafe {
-            while Port::<u8>::new(self.0 + 5).read() & 0x20 == 0 {
+            let status = || LineStatus::from_bits_retain(Port::<u8>::new(self.0 + 5).read());
+            while !status().contains(LineStatus::TRANSMITTER_EMPTY) {
                 core::hint::spin_loop();
             }
             Port::new(self.0).write(byte);

@@ -75,7 +75,12 @@ impl Guest {
         // The serial lines go into pipes that QEMU inherits: as cheap as files, and nothing is lost. Serial 2 takes the
         // place of standard input, which QEMU does not use here.
         qemu.args(["-chardev", "file,id=text,path=/dev/fd/1", "-serial", "chardev:text"]);
-        qemu.args(["-chardev", "file,id=records,path=/dev/fd/0", "-serial", "chardev:records"]);
+        qemu.args(["-chardev", "file,id=records,path=/dev/fd/0"]);
+        qemu.args(match self.board {
+            // It has one serial port of its own; the second is a device like any other.
+            Board::Microvm => ["-device", "isa-serial,index=1,chardev=records"],
+            Board::Q35 | Board::Pc => ["-serial", "chardev:records"],
+        });
         qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
         match &self.medium {
             Medium::Direct { loader, kernel, command_line } => {

@@ -71,6 +71,10 @@ fn short(name: &str) -> String {
 /// A file's path from the workspace's root on, if it lies there; from the standard library's, if it lies there.
 fn from_root(file: &str) -> &str {
     let root = env!("CARGO_MANIFEST_DIR").trim_end_matches("xtask");
+    // A crate's own folder is enough to know it by.
+    if let Some((_, inside)) = file.split_once("/registry/src/") {
+        return inside.split_once('/').map_or(inside, |(_, inside)| inside);
+    }
     let library = file.starts_with("/rustc/").then(|| file.split_once("/library/")).flatten();
     library.map_or(file.strip_prefix(root).unwrap_or(file), |(_, inside)| inside)
 }
@@ -89,6 +93,13 @@ mod tests {
     fn a_recursion_is_one_line() {
         let lines = ["a", "b", "b", "b", "c"].map(str::to_owned);
         assert_eq!(fold_repeats(lines.into_iter()), ["a", "b (3 times)", "c"]);
+    }
+
+    #[test]
+    fn places_are_told_without_what_is_only_true_here() {
+        assert_eq!(from_root(concat!(env!("CARGO_MANIFEST_DIR"), "/src/main.rs")), "xtask/src/main.rs");
+        assert_eq!(from_root("/rustc/59807/library/core/src/hint.rs"), "core/src/hint.rs");
+        assert_eq!(from_root("/home/x/.cargo/registry/src/index-1/spin-0.12.3/src/lib.rs"), "spin-0.12.3/src/lib.rs");
     }
 
     #[test]

@@ -164,7 +164,8 @@ fn report_hang(running: &Running, symbols: &Symbols, viewer: &mut dyn Viewer, ou
         Ok(all) => all
             .iter()
             .map(|cpu| {
-                let place = symbols.frames(cpu.rip, cpu.halted).into_iter().next().unwrap_or_else(|| "?".into());
+                // Inlined into one another; the outermost says where it is, the innermost what it does.
+                let place = symbols.frames(cpu.rip, cpu.halted).join(" in ");
                 let masked = if cpu.rflags & 1 << 9 == 0 { "masked" } else { "on" };
                 let state = if cpu.halted { "halted" } else { "running" };
                 format!("CPU {}: {state}, interrupts {masked}, rip {:#x} {place}, rsp {:#x}", cpu.cpu, cpu.rip, cpu.rsp)

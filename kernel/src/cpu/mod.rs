@@ -99,11 +99,6 @@ impl Cpu {
         CpuId::new(self.id as usize)
     }
 
-    /// Whether an interrupt handler runs on it (asked on that CPU).
-    pub(crate) fn in_interrupt(&self) -> bool {
-        self.interrupt_depth.get() >= 0 && self.runs_threads.get()
-    }
-
     pub(crate) fn set_current(&self, thread: &'static Thread) {
         self.current.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
     }
@@ -121,6 +116,9 @@ pub(crate) mod offset {
     pub(crate) const INTERRUPT_DEPTH: usize = offset_of!(Cpu, interrupt_depth);
     pub(crate) const STACK_TOP: usize = offset_of!(Cpu, stack_top);
     pub(crate) const CURRENT: usize = offset_of!(Cpu, current);
+    pub(crate) const IRQ_OFF_DEPTH: usize = offset_of!(Cpu, irq_off_depth);
+    pub(crate) const NEED_RESCHED: usize = offset_of!(Cpu, need_resched);
+    pub(crate) const RUNS_THREADS: usize = offset_of!(Cpu, runs_threads);
 }
 
 /// The CPU that this runs on, at the moment of the call: a thread that can be preempted may be elsewhere by the next
@@ -140,6 +138,47 @@ pub(crate) fn this_racy() -> &'static Cpu {
 #[cfg(not(target_os = "none"))]
 pub(crate) fn this_racy() -> &'static Cpu {
     &BOOT_CPU
+}
+
+/// A field of the CPU that this runs on, read by one instruction: it belongs to the CPU that executes it, while a pointer
+/// from [`this_racy`] may by the next instruction be another CPU's.
+macro_rules! here {
+    ($(#[$meta:meta])* $name:ident = $offset:ident) => {
+        $(#[$meta])*
+        #[cfg(target_os = "none")]
+        fn $name() -> u32 {
+            let value: u32;
+            // SAFETY: as in `this_racy`; the field is there, and reading it has no effect.
+            unsafe {
+                asm!("mov {:e}, gs:[{}]", out(reg) value, const offset::$offset, options(nostack, preserves_flags, readonly));
+            }
+            value
+        }
+        #[cfg(not(target_os = "none"))]
+        fn $name() -> u32 {
+            0
+        }
+    };
+}
+here!(interrupt_depth_here = INTERRUPT_DEPTH);
+here!(irq_off_depth_here = IRQ_OFF_DEPTH);
+here!(need_resched_here = NEED_RESCHED);
+here!(runs_threads_here = RUNS_THREADS);
+
+/// Whether this runs inside an interrupt handler.
+pub(crate) fn in_interrupt() -> bool {
+    // In a handler the thread cannot move between the two; in a thread the first is negative wherever it runs.
+    interrupt_depth_here().cast_signed() >= 0 && runs_threads_here() != 0
+}
+
+/// How many guards keep interrupts off here. Not 0 means that this cannot move.
+pub(crate) fn masked_depth() -> u32 {
+    irq_off_depth_here()
+}
+
+/// Whether the thread that runs this should give way.
+pub(crate) fn should_give_way() -> bool {
+    need_resched_here() != 0
 }
 
 /// The thread that runs this. One instruction, so it is right even where the thread can be moved.

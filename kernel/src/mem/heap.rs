@@ -61,7 +61,7 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 fn assert_context() {
-    assert!(!cpu::this_racy().in_interrupt(), "the heap is used inside an interrupt handler");
+    assert!(!cpu::in_interrupt(), "the heap is used inside an interrupt handler");
 }
 
 impl Heap {

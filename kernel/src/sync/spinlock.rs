@@ -118,8 +118,7 @@ impl<T> DerefMut for Guard<'_, T> {
 /// If it may not; a wait could then close a circle.
 #[track_caller]
 pub(crate) fn assert_may_wait() {
-    let cpu = cpu::this_racy();
-    let depth = cpu.irq_off_depth.get();
+    let depth = cpu::masked_depth();
     assert!(depth == 0, "waits for other CPUs with a lock held or interrupts masked ({depth} deep)");
-    assert!(!cpu.in_interrupt(), "waits for other CPUs inside an interrupt handler");
+    assert!(!cpu::in_interrupt(), "waits for other CPUs inside an interrupt handler");
 }

@@ -33,9 +33,7 @@ impl Drop for PreemptOff {
         let thread = cpu::current();
         let depth = thread.preempt_off.get() - 1;
         thread.preempt_off.set(depth);
-        // Read on whichever CPU this is by now; at worst a thread gives way once too often.
-        let cpu = cpu::this_racy();
-        if depth == 0 && cpu.need_resched.get() && !cpu.in_interrupt() && cpu.irq_off_depth.get() == 0 {
+        if depth == 0 && cpu::should_give_way() && !cpu::in_interrupt() && cpu::masked_depth() == 0 {
             switch::yield_now();
         }
     }
@@ -58,7 +56,7 @@ impl Shield {
         let thread = cpu::current();
         if thread.shields.get() == 0
             && let Some(stack) = thread.stack()
-            && !cpu::this_racy().in_interrupt()
+            && !cpu::in_interrupt()
         {
             let left = stack_pointer().wrapping_sub(stack.start());
             if left < HEADROOM {
@@ -84,8 +82,7 @@ impl Drop for Shield {
         let thread = cpu::current();
         let depth = thread.shields.get() - 1;
         thread.shields.set(depth);
-        let cpu = cpu::this_racy();
-        let free = !cpu.in_interrupt() && cpu.irq_off_depth.get() == 0;
+        let free = !cpu::in_interrupt() && cpu::masked_depth() == 0;
         if depth == 0 && free && thread.abort_pending() && thread.can_be_ended() {
             exit::end(Left::Aborted);
         }

@@ -224,9 +224,8 @@ fn unpark_if_parked(thread: &'static Thread) {
 /// # Safety
 /// On a thread's stack; for [`Why::Exits`] nothing that the caller owns is needed any more.
 pub(crate) unsafe fn leave(why: Why) {
-    let cpu = cpu::this_racy();
-    assert!(!cpu.in_interrupt(), "a switch inside an interrupt handler");
-    assert!(cpu.irq_off_depth.get() == 0, "a switch with interrupts masked or a lock held");
+    assert!(!cpu::in_interrupt(), "a switch inside an interrupt handler");
+    assert!(cpu::masked_depth() == 0, "a switch with interrupts masked or a lock held");
     let blocked = cpu::current().preempt_off.get();
     assert!(blocked == 0 || why == Why::Exits, "a switch with preemption off ({blocked} deep)");
     // SAFETY: on a thread's stack by the caller's promise, with interrupts on by the assertions.
