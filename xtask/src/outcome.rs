@@ -131,6 +131,20 @@ impl Outcome {
         }
     }
 
+    /// Changes whenever the guest gets anywhere: everything it told but the time that passed.
+    #[must_use]
+    pub fn advance(&self) -> impl PartialEq + use<> {
+        let progress = self.progress.map(|p| (p.live_threads, p.reaped, p.shootdowns, p.ipis, p.faults));
+        (
+            progress,
+            self.counts.len(),
+            self.balances.len(),
+            self.latencies.len(),
+            self.tests.len(),
+            self.verdict.is_some(),
+        )
+    }
+
     /// The count of this name.
     #[must_use]
     pub fn count(&self, name: &str) -> Option<u64> {
@@ -243,6 +257,21 @@ mod tests {
         outcome.lines.push("cannot run: command line: unknown word 'x=1'".into());
         let expected = Verdict::CannotRun("command line: unknown word 'x=1'".into());
         assert_eq!(outcome.judge(&exited(UNUSABLE)), expected);
+    }
+
+    #[test]
+    fn time_alone_is_no_advance() {
+        let progress = |elapsed_ns, reaped| Record::Progress {
+            elapsed_ns,
+            reaped,
+            live_threads: 3,
+            shootdowns: 1,
+            ipis: 1,
+            faults: 0,
+        };
+        let at = |records: &[Record<'_>]| told(records).advance();
+        assert!(at(&[progress(1, 5)]) == at(&[progress(1, 5), progress(2, 5)]));
+        assert!(at(&[progress(1, 5)]) != at(&[progress(1, 5), progress(2, 6)]));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// The whole run.
     pub total: Option<Duration>,
-    /// Without a byte on either line.
+    /// Without a line of text, or a record that tells of anything new but the time.
     pub silence: Duration,
 }
 
@@ -64,9 +64,9 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     let end = loop {
         match events.recv_timeout(LOOK) {
             Ok(event) => {
-                heard = Instant::now();
                 match event {
                     Event::Line(line) => {
+                        heard = Instant::now();
                         if outcome.first_line.is_none() && line.ends_with(FIRST_LINE) {
                             outcome.first_line = Some(begun.elapsed());
                         }
@@ -74,7 +74,12 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
                         outcome.lines.push(line);
                     }
                     Event::Records(bytes) => {
+                        // A guest whose workload hangs may still tell that time passes.
+                        let before = outcome.advance();
                         outcome.take(&bytes);
+                        if outcome.advance() != before {
+                            heard = Instant::now();
+                        }
                         viewer.records(&outcome);
                     }
                     Event::Words(words) => outcome.words += &words,
