@@ -7,11 +7,30 @@ use xtask::outcome::{Outcome, Verdict};
 use xtask::watch::{Limits, Nobody, watch};
 
 fn main() {
-    let mut arguments = Arguments::from_args();
+    let (filters, rest) = split(std::env::args());
+    let mut arguments = Arguments::from_iter(rest);
+    // More than one filter is more than the library knows.
+    let wanted =
+        |test: &&GuestTest| filters.len() < 2 || filters.iter().any(|filter| test.name.contains(filter.as_str()));
+    if let [one] = filters.as_slice() {
+        arguments.filter = Some(one.clone());
+    }
     // Guests have more CPUs than the host; two at a time would only slow each other down.
     arguments.test_threads.get_or_insert(1);
-    let trials = ALL.iter().map(|test| Trial::test(test.name, move || run(test))).collect();
+    let trials = ALL.iter().filter(wanted).map(|test| Trial::test(test.name, move || run(test))).collect();
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The filters among the arguments, and the rest.
+fn split(arguments: impl Iterator<Item = String>) -> (Vec<String>, Vec<String>) {
+    const WITH_VALUE: [&str; 5] = ["--format", "--test-threads", "--color", "--logfile", "--skip"];
+    let (mut filters, mut rest) = (Vec::new(), Vec::<String>::new());
+    for (number, argument) in arguments.enumerate() {
+        let is_value = rest.last().is_some_and(|last| WITH_VALUE.contains(&last.as_str()));
+        let is_filter = number > 0 && !argument.starts_with('-') && !is_value;
+        if is_filter { &mut filters } else { &mut rest }.push(argument);
+    }
+    (filters, rest)
 }
 
 fn run(test: &GuestTest) -> Result<(), Failed> {
