@@ -270,7 +270,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usi
 
 /// Clears the slot's page-table entries; its frames join `frames`, if there is such a list.
 fn clear(slot: SlotId, ranges: &mut Ranges, mut frames: Option<&mut FrameList>) {
-    let (start, pages) = (slot.start(), slot.pages());
+    let (start, pages) = slot.extent();
     paging::unmap(start, pages, |frame| {
         if let Some(frames) = &mut frames {
             frames.append(frames::adopt(frame));

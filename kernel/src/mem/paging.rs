@@ -99,6 +99,7 @@ impl Root {
     }
 
     /// The level-1 entry for `address`, if there is a table for it.
+    #[inline]
     fn find(&self, address: u64) -> Option<&'static AtomicU64> {
         let mut table = self.0;
         for above in (2..=4).rev() {

@@ -127,7 +127,14 @@ impl SlotId {
 
     /// First byte of the mapping.
     pub(crate) fn start(self) -> u64 {
-        self.end() - self.pages() * PAGE_SIZE
+        self.extent().0
+    }
+
+    /// First byte of the mapping, and its pages.
+    pub(crate) fn extent(self) -> (u64, u64) {
+        let slot = self.slot();
+        let (pages, guard) = (slot.pages.load(Ordering::Relaxed), slot.guard.load(Ordering::Relaxed));
+        (self.slot_end() - u64::from(pages + guard) * PAGE_SIZE, pages.into())
     }
 
     /// Says what is mapped in it.
