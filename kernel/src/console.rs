@@ -2,6 +2,7 @@
 //! written as a whole: the lines of two CPUs do not mix.
 
 use crate::sync::SpinLock;
+use crate::thread::Shield;
 use bitflags::bitflags;
 use core::fmt::{self, Write};
 use x86_64::instructions::port::Port;
@@ -67,6 +68,7 @@ pub(crate) fn init() {
 /// Writes to the port; see [`print!`](crate::print).
 #[doc(hidden)]
 pub fn write(text: fmt::Arguments<'_>) {
+    let _shield = Shield::new();
     let _ = SERIAL.lock().write_fmt(text); // a UART does not fail
 }
 

@@ -77,6 +77,21 @@ pub fn with_stack_left(left: u64, f: &mut dyn FnMut()) {
     black_box(here);
 }
 
+/// Spins with exactly `left` bytes of stack left: an interrupt finds no more to be delivered on.
+///
+/// # Panics
+/// If the stack is not that large.
+pub fn spin_at_the_edge(left: u64, turns: u64) {
+    #[unsafe(naked)]
+    unsafe extern "C" fn spin(rsp: u64, turns: u64) {
+        core::arch::naked_asm!("mov rax, rsp", "mov rsp, rdi", "2: pause", "dec rsi", "jnz 2b", "mov rsp, rax", "ret")
+    }
+    let (start, end) = thread::stack_bounds();
+    assert!(left.is_multiple_of(8) && start + left < end, "{left} is not on the stack");
+    // SAFETY: below what is in use of the calling thread's own stack, where interrupts may write anyway.
+    unsafe { spin(start + left, turns.max(1)) }
+}
+
 /// Calls a function whose frame is `BYTES` large, of which only the far end is written.
 pub fn call_with_frame<const BYTES: usize>() {
     #[inline(never)]

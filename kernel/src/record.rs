@@ -2,6 +2,7 @@
 
 use crate::console::Uart;
 use crate::sync::SpinLock;
+use crate::thread::Shield;
 use wire::frame::{self, MAX};
 use wire::{Histogram, Record};
 
@@ -24,6 +25,7 @@ pub(crate) fn init() {
 /// Sends a record. One that is too large for a frame, by a name or a reason that is too long, is a bug of its sender,
 /// and is not sent.
 pub fn send(record: &Record<'_>) {
+    let _shield = Shield::new();
     LINE.lock().send(record);
 }
 

@@ -142,6 +142,7 @@ pub const ALL: &[GuestTest] = &[
         "guards::a-kernel-call-with-too-little-stack",
         "run=test test=a-kernel-call-with-too-little-stack-is-an-overflow",
     ),
+    holds("guards::ending-itself-with-no-stack-left", "run=test test=a-thread-can-end-itself-with-no-stack-left"),
     holds("guards::a-wild-pointer-is-no-overflow", "run=test test=a-wild-pointer-is-no-overflow"),
     holds("guards::the-cpus-own-stacks", "run=test test=the-cpus-own-stacks-are-guarded"),
     holds("guards::interrupts-at-the-edge", "run=test test=interrupts-at-the-edge-of-the-stack-are-not-lost"),

@@ -169,6 +169,15 @@ pub(crate) unsafe extern "C" fn leave(why: u64) {
     )
 }
 
+/// Goes on with `entry` from `top` of the thread's stack: nothing that is on it is needed any more.
+///
+/// # Safety
+/// `top` is the upper end of the stack of the thread that calls, less 8.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn restart(top: u64, entry: extern "C" fn() -> !) -> ! {
+    naked_asm!("mov rsp, rdi", "xor ebp, ebp", "jmp rsi")
+}
+
 /// Leaves the boot stack for good: goes over to the CPU's own stack and resumes the first thread.
 ///
 /// # Safety

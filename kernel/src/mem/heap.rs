@@ -9,7 +9,7 @@ use super::paging::{self, Access};
 use super::{OutOfFrames, PAGE_SIZE, slots};
 use crate::cpu;
 use crate::sync::SpinLock;
-use crate::thread;
+use crate::thread::{self, Shield};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use talc::{DefaultBinning, base::Talc, source::Manual};
@@ -41,6 +41,7 @@ static ALLOCATOR: Allocator = Allocator;
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         assert_context();
+        let _shield = Shield::new();
         let mut heap = HEAP.lock();
         loop {
             // SAFETY: the size is not zero, by the caller's promise.
@@ -55,6 +56,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         assert_context();
+        let _shield = Shield::new();
         // SAFETY: allocated here with this layout, by the caller's promise.
         unsafe { HEAP.lock().talc.deallocate(memory, layout) }
     }

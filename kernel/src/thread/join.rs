@@ -161,6 +161,7 @@ impl<T> JoinHandle<T> {
     /// Whether the thread has left its stack for good.
     #[must_use]
     pub fn is_finished(&self) -> bool {
+        let _shield = Shield::new();
         self.thread.join.lock().done
     }
 }

@@ -15,8 +15,7 @@ use wire::record::Guard;
 /// did, or a thread that holds something that must not be lost.
 pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     let thread = cpu.current();
-    // A #DF comes on its own stack and does not count as nesting; anything else has counted once.
-    let by_thread = cpu.interrupt_depth.get() == if frame.vector == DOUBLE_FAULT { -1 } else { 0 };
+    let by_thread = cpu.interrupt_depth.get() == 0; // this exception, and no handler before it
     let kind = classify(thread, frame, address);
     let fault = Fault { kind, address, rip: frame.rip };
     let understood = frame.vector != DOUBLE_FAULT || matches!(kind, FaultKind::Guard(..));
@@ -49,6 +48,9 @@ pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
     let missing = thread::HEADROOM.saturating_sub(frame.rsp.saturating_sub(start));
     let kind = FaultKind::Guard(Guard::Front, missing);
     let fault = Fault { kind, address: start.wrapping_sub(missing), rip: frame.rip };
+    if cpu.irq_off_depth.get() > 0 || !thread.can_be_ended() {
+        fatal(cpu, thread, frame, &fault);
+    }
     note(cpu, thread, &fault, Backtrace::of_frame(frame));
     thread::divert(frame, thread, Left::Faulted(fault));
 }

@@ -92,10 +92,10 @@ pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) {
         NMI => nmi::handle(frame),
         DOUBLE_FAULT => {
             let cpu = cpu::this_racy();
-            fault::contain(cpu, frame, Cr2::read_raw());
-            // An interrupt that was being delivered when the stack ended is served now, as inside a handler.
             let depth = cpu.interrupt_depth.get();
             cpu.interrupt_depth.set(depth + 1);
+            fault::contain(cpu, frame, Cr2::read_raw());
+            // An interrupt that was being delivered when the stack ended is served now.
             serve_undelivered(cpu);
             cpu.interrupt_depth.set(depth);
         }

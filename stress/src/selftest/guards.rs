@@ -3,9 +3,12 @@
 use super::Test;
 use crate::failure::check;
 use crate::workload::{Context, expect_guard};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 use kernel::mem::{PAGE_SIZE, peek};
 use kernel::misdeed;
+use kernel::stats::Totals;
 use kernel::thread::{self, Builder, Death, Fault, FaultKind};
 use smp::CpuId;
 use wire::record::Guard::{Front, Rear};
@@ -16,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("overflows-on-all-cpus-at-once", at_once),
     ("a-large-frame-cannot-step-over-the-guard", large_frames),
     ("a-kernel-call-with-too-little-stack-is-an-overflow", on_call),
+    ("a-thread-can-end-itself-with-no-stack-left", exit_at_the_edge),
     ("a-wild-pointer-is-no-overflow", wild),
     ("the-cpus-own-stacks-are-guarded", own_stacks),
     ("interrupts-at-the-edge-of-the-stack-are-not-lost", interrupts_at_the_edge),
@@ -79,12 +83,29 @@ fn large_frames(context: &Context) {
 }
 
 fn on_call(context: &Context) {
+    let calls: [fn(); 5] = [
+        || drop(thread::Shield::new()),
+        || kernel::println!("never printed: {}", 1),
+        || drop(core::hint::black_box(Box::new(1))),
+        || drop(thread::spawn(|| ())),
+        || thread::sleep(Duration::from_millis(1)),
+    ];
     for cpu in context.cpus {
-        for left in [0, 100, 200, 400, 800] {
-            let f = move || misdeed::with_stack_left(left, &mut || drop(thread::Shield::new()));
-            if let Some(handle) = one(cpu, f) {
+        for (left, call) in [0, 100, 200, 400, 800].into_iter().flat_map(|left| calls.map(|call| (left, call))) {
+            if let Some(handle) = one(cpu, move || misdeed::with_stack_left(left, &mut || call())) {
                 expect_guard(handle, Front);
             }
+        }
+    }
+}
+
+/// Ending oneself needs no stack.
+fn exit_at_the_edge(context: &Context) {
+    for cpu in context.cpus {
+        for left in [0, 100, 200, 400, 800] {
+            let end =
+                one(cpu, move || misdeed::with_stack_left(left, &mut || thread::exit())).map(|handle| handle.join());
+            check(end == Some(Err(Death::Exited)), "a thread can always end itself", format_args!("{end:?}"));
         }
     }
 }
@@ -111,11 +132,12 @@ fn own_stacks(context: &Context) {
 /// Threads stand as close to the guard as they can, while interrupts rain: one whose frame does not fit ends the
 /// thread, and is served all the same; its sender would wait for ever otherwise.
 fn interrupts_at_the_edge(context: &Context) {
-    for left in [16u64, 64, 120, 176, 240] {
+    let before = Totals::now().replayed;
+    for left in [0u64, 8, 40, 120, 168, 176, 240] {
         let edge: Vec<_> = context
             .cpus
             .filter_map(|cpu| {
-                let f = move || misdeed::with_stack_left(left, &mut || spin(2_000_000));
+                let f = move || misdeed::spin_at_the_edge(left, 20_000);
                 Builder::new().name("at the edge").on(cpu).quiet().spawn(f).ok()
             })
             .collect();
@@ -128,10 +150,6 @@ fn interrupts_at_the_edge(context: &Context) {
             check(right, "an interrupt without stack is an overflow", format_args!("{end:?}"));
         }
     }
-}
-
-fn spin(turns: u64) {
-    for _ in 0..turns {
-        core::hint::black_box(());
-    }
+    let replayed = Totals::now().replayed - before;
+    check(replayed > 0, "interrupts did hit the edge", format_args!("none did"));
 }
