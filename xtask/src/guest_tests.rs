@@ -37,6 +37,8 @@ pub struct GuestTest {
     pub limit: u64,
     /// What has to come of it.
     pub expect: Expect,
+    /// Given to the direct loader in place of the kernel file. It must say why that is none in one line.
+    pub no_kernel: Option<&'static [u8]>,
 }
 
 impl GuestTest {
@@ -74,12 +76,29 @@ impl GuestTest {
 }
 
 const fn test(name: &'static str, words: &'static str, expect: Expect) -> GuestTest {
-    GuestTest { name, words, smp: 4, mem: 256, accel: Accel::Tcg, kind: Kind::Release, limit: 60, expect }
+    GuestTest {
+        name,
+        words,
+        smp: 4,
+        mem: 256,
+        accel: Accel::Tcg,
+        kind: Kind::Release,
+        limit: 60,
+        expect,
+        no_kernel: None,
+    }
 }
 
 /// A promise that holds.
 const fn holds(name: &'static str, words: &'static str) -> GuestTest {
     test(name, words, Expect::Pass)
+}
+
+/// A file that is no kernel, and what the direct loader says of it.
+const fn refuses(name: &'static str, contents: &'static [u8], says: &'static str) -> GuestTest {
+    let mut test = test(name, "", Expect::CannotRun(says));
+    test.no_kernel = Some(contents);
+    test
 }
 
 /// A fault put back, and what the guest says of it.
@@ -102,6 +121,9 @@ pub const ALL: &[GuestTest] = &[
     holds("boot::in-64-mib", "run=test test=boot").mem(64),
     holds("boot::in-5-gib", "run=test test=boot").mem(5 << 10),
     holds("boot::write-xor-execute", "run=test test=write-xor-execute"),
+    refuses("loader::a-text-is-no-kernel", b"#!/bin/sh\necho I am no kernel, whatever my name\n", "not an ELF"),
+    refuses("loader::an-empty-file-is-no-kernel", b"", "palisade-loader: "),
+    refuses("loader::a-torn-kernel-is-no-kernel", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0", "palisade-loader: "),
     // Command line and exit codes.
     test(
         "cmdline::an-unknown-word-is-named",
