@@ -7,6 +7,9 @@ use bitflags::bitflags;
 use core::fmt::{self, Write};
 use x86_64::instructions::port::Port;
 
+/// Bytes that the transmitter buffers (PC16550D, section 8.4).
+const TRANSMIT_BUFFER: usize = 16;
+
 bitflags! {
     /// The line status register's bits that matter here.
     #[derive(Clone, Copy)]
@@ -42,6 +45,17 @@ impl Uart {
                 core::hint::spin_loop();
             }
             Port::new(self.0).write(byte);
+        }
+    }
+
+    /// Writes bytes as fast as the transmitter takes them: with room for one its whole buffer is empty.
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(TRANSMIT_BUFFER) {
+            self.write(piece[0]);
+            for byte in &piece[1..] {
+                // SAFETY: as above.
+                unsafe { Port::new(self.0).write(*byte) }
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod stats;
 mod sync;
 pub mod thread;
 pub mod time;
+pub mod trace;
 mod trap;
 
 pub use boot::{exit, options};

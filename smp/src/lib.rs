@@ -18,7 +18,7 @@ pub mod request;
 pub mod shootdown;
 
 pub use cpu_set::{AtomicCpuSet, CpuId, CpuSet};
-pub use machine::Machine;
+pub use machine::{Machine, Step};
 pub use ranges::{PageRange, Ranges};
 pub use reaper::{OffStack, Reaper};
 pub use request::{Acked, Unmapped};

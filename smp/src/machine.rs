@@ -38,6 +38,36 @@ pub trait Machine {
     /// These CPUs have not answered for [`patience`](Self::patience). Hardware says so and stops; if it returns, the
     /// wait goes on.
     fn unanswered(&self, missing: CpuSet);
+
+    /// Told of each step of a request when it is made, for traces; see [`Step`] for the moments.
+    #[inline]
+    fn note(&self, step: Step) {
+        let _ = step;
+    }
+}
+
+/// A step in the life of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The calling CPU begins a request; before any target is told.
+    Requested {
+        /// The request's number: with the CPU it names the request.
+        generation: u32,
+        /// Who has to acknowledge.
+        targets: CpuSet,
+    },
+    /// The calling CPU has flushed what it was asked to; before the initiator can see that.
+    Answered {
+        /// Who asked.
+        initiator: CpuId,
+        /// Its request's number.
+        generation: u32,
+    },
+    /// All have acknowledged; before the request returns.
+    Completed {
+        /// The request's number.
+        generation: u32,
+    },
 }
 
 /// Waits until `missing` gives the empty set, serving this CPU's own inbox by `serve` where no interrupt can.

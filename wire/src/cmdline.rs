@@ -3,6 +3,7 @@
 //! The host writes it with [`Options`]' `Display`, the guest reads it with [`Options::parse`]; a word that is unknown,
 //! or that has a bad value, is an error that names the word and what was expected.
 
+use crate::trace::Categories;
 use core::fmt;
 
 /// Defines an enumeration whose values have names on the command line.
@@ -79,6 +80,32 @@ named! {
 }
 
 named! {
+    /// What becomes of the events that the CPUs record.
+    Trace {
+        /// No event is recorded.
+        Off = "off",
+        /// The latest events of each CPU are kept, and come out when something goes wrong.
+        Ring = "ring",
+        /// They are sent on the second serial port while the run goes on; what it cannot carry is dropped and counted.
+        Stream = "stream",
+        /// As `stream`, but the CPUs wait for the port.
+        Lossless = "lossless",
+        /// Large rings, which the host reads out of the guest's memory while the run goes on.
+        Ram = "ram",
+    }
+}
+
+named! {
+    /// When the rings are sent at the end of a run.
+    TraceDump {
+        /// When it failed.
+        Failure = "failure",
+        /// Always.
+        Always = "always",
+    }
+}
+
+named! {
     /// Faults that can be put back on purpose. Only an image built with the feature `seeded-bugs` obeys.
     Bug {
         /// A stack is published for reaping before its CPU has left it.
@@ -129,6 +156,17 @@ pub struct Options<'a> {
     pub flush_ceiling: u32,
     /// `patience=`: seconds that a CPU may take to answer before that is a failure.
     pub patience: u32,
+    /// `trace=`: what becomes of the events that the CPUs record.
+    pub trace: Trace,
+    /// `trace-events=`: which are recorded.
+    pub trace_events: Categories,
+    /// `trace-entries=`: events that each CPU's ring holds, a power of two; 0 for the default of the `trace=`.
+    pub trace_entries: u32,
+    /// `trace-dump=`: when the rings are sent at the end.
+    pub trace_dump: TraceDump,
+    /// `interleave=`: CPU 0's timer ticks at pseudo-random intervals of up to so many cycles, drawn from the seed; 0
+    /// for the regular tick. Under `-icount` each tick makes QEMU go on with another CPU: the seed is the schedule.
+    pub interleave: u32,
     /// `bug=`: the fault to put back.
     pub bug: Option<Bug>,
 }
@@ -149,6 +187,11 @@ impl Default for Options<'_> {
             delay: 0,
             flush_ceiling: 33,
             patience: 20,
+            trace: Trace::Ring,
+            trace_events: Categories::all(),
+            trace_entries: 0,
+            trace_dump: TraceDump::Failure,
+            interleave: 0,
             bug: None,
         }
     }
@@ -183,7 +226,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= patience= bug=";
+                    flush-ceiling= patience= trace= trace-events= trace-entries= trace-dump= interleave= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -221,11 +264,30 @@ impl<'a> Options<'a> {
             "delay" => self.delay = within(0, 1_000_000_000, "0 to 1000000000 (iterations)")? as u32,
             "flush-ceiling" => self.flush_ceiling = within(0, 4096, "0 to 4096 (pages)")? as u32,
             "patience" => self.patience = within(1, 100_000, "1 to 100000 (s)")? as u32,
+            "trace" => self.trace = Trace::by_name(value).ok_or(bad(Trace::NAMES))?,
+            "trace-events" => self.trace_events = categories(value).ok_or(bad(CATEGORIES))?,
+            "trace-entries" => {
+                self.trace_entries = within(64, 1 << 20, "a power of two, 64 to 1048576 (events a CPU)")? as u32;
+                if !self.trace_entries.is_power_of_two() {
+                    return Err(bad("a power of two, 64 to 1048576 (events a CPU)"));
+                }
+            }
+            "trace-dump" => self.trace_dump = TraceDump::by_name(value).ok_or(bad(TraceDump::NAMES))?,
+            "interleave" => self.interleave = within(0, 1_000_000_000, "0 to 1000000000 (cycles)")? as u32,
             "bug" => self.bug = Some(Bug::by_name(value).ok_or(bad(Bug::NAMES))?),
             _ => return Err(CmdlineError::UnknownWord(word)),
         }
         Ok(())
     }
+}
+
+const CATEGORIES: &str = "all, or some of sched,idle,stack,shootdown,irq,lock,fault,mark";
+
+fn categories(list: &str) -> Option<Categories> {
+    if list == "all" {
+        return Some(Categories::all());
+    }
+    list.split(',').try_fold(Categories::empty(), |set, name| Some(set | Categories::by_name(name)?))
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -259,6 +321,18 @@ impl fmt::Display for Options<'_> {
         word!(delay, "delay");
         word!(flush_ceiling, "flush-ceiling");
         word!(patience, "patience");
+        word!(trace, "trace");
+        if self.trace_events != default.trace_events {
+            f.write_str(" trace-events=")?;
+            let names = Categories::NAMES.into_iter().enumerate();
+            let names = names.filter(|(bit, _)| self.trace_events.bits() >> bit & 1 == 1).map(|(_, name)| name);
+            for (at, name) in names.enumerate() {
+                write!(f, "{}{name}", if at > 0 { "," } else { "" })?;
+            }
+        }
+        word!(trace_entries, "trace-entries");
+        word!(trace_dump, "trace-dump");
+        word!(interleave, "interleave");
         if let Some(bug) = self.bug {
             write!(f, " bug={bug}")?;
         }
@@ -299,12 +373,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..6, p in 0usize..2, b in prop::option::of(0usize..7), delay in 0u32..1000) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..6, p in 0usize..2, b in prop::option::of(0usize..7), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
             let options = Options {
                 seed, rounds, seconds, delay,
                 workload: Workload::ALL[w],
                 protocol: Protocol::ALL[p],
                 bug: b.map(|b| Bug::ALL[b]),
+                trace: Trace::ALL[trace],
+                trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };
             let line = options.to_string();

@@ -119,6 +119,29 @@ pub enum Record<'a> {
         /// The instruction that did it.
         rip: u64,
     },
+    /// A piece of a CPU's trace.
+    Trace {
+        /// The CPU.
+        cpu: u16,
+        /// Number of the first event in the piece, counted from the CPU's first: a gap between pieces is what was lost.
+        first: u64,
+        /// The time from which the piece counts.
+        time: u64,
+        /// The events, as [`crate::trace::pack`] packs them.
+        packed: &'a [u8],
+    },
+    /// A CPU's trace ends.
+    TraceEnd {
+        /// The CPU.
+        cpu: u16,
+        /// Events that were ever recorded there.
+        events: u64,
+    },
+    /// Where the trace rings are, for a reader outside: [`crate::trace::Rings`] in its order.
+    Rings {
+        /// Its words.
+        words: [u64; crate::trace::Rings::WORDS],
+    },
     /// A promise broke.
     Failure {
         /// Which one, in a few words.

@@ -81,6 +81,12 @@ pub struct Outcome {
     pub verdict: Option<(bool, String)>,
     /// Bytes of damaged frames.
     pub damaged: usize,
+    /// What came of traces, as frames: a trace file.
+    pub trace: Vec<u8>,
+    /// Events of each CPU that came, and those that it says it recorded.
+    pub trace_events: BTreeMap<u16, (u64, u64)>,
+    /// Where the trace rings are, for a reader outside.
+    pub rings: Option<wire::trace::Rings>,
     /// Every line of serial 1.
     pub lines: Vec<String>,
     /// From QEMU's start to the kernel's first line.
@@ -104,6 +110,9 @@ impl Outcome {
     }
 
     fn note(&mut self, record: Record<'_>) {
+        if matches!(record, Record::Hello { .. } | Record::Trace { .. } | Record::TraceEnd { .. }) {
+            keep(&record, &mut self.trace);
+        }
         match record {
             Record::Hello { version, tsc_hz, cpus, cpus_offered, x2apic, memory, bootloader, firmware: _, cmdline } => {
                 let (bootloader, cmdline) = (bootloader.to_owned(), cmdline.to_owned());
@@ -123,6 +132,12 @@ impl Outcome {
             Record::Buckets { name, from, packed } => {
                 self.latencies.entry(name.into()).or_default().unpack(from, packed);
             }
+            Record::Trace { cpu, time, packed, .. } => {
+                let events = wire::trace::pack::Unpacker::new(packed, time).count();
+                self.trace_events.entry(cpu).or_default().0 += events as u64;
+            }
+            Record::TraceEnd { cpu, events } => self.trace_events.entry(cpu).or_default().1 = events,
+            Record::Rings { words } => self.rings = wire::trace::Rings::from_words(words),
             Record::Fault { .. } => self.faults += 1,
             Record::Failure { promise, detail } => self.failures.push((promise.into(), detail.into())),
             Record::Test { name, passed } => self.tests.push((name.into(), passed)),
@@ -195,6 +210,14 @@ impl Outcome {
             Some(status) => format!("it crashed: QEMU ended with status {status}{words}"),
             None => format!("it crashed: QEMU was ended by a signal{words}"),
         }
+    }
+}
+
+/// Appends a record to a trace file's contents.
+fn keep(record: &Record<'_>, to: &mut Vec<u8>) {
+    let mut buffer = [0; wire::frame::MAX];
+    if let Ok(frame) = wire::frame::encode(record, &mut buffer) {
+        to.extend_from_slice(frame);
     }
 }
 

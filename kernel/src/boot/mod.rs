@@ -24,11 +24,12 @@ use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
 use crate::mem::{frames, tlb};
 use crate::sync::irq::IrqsOff;
-use crate::{bug, console, record, thread, time};
+use crate::{bug, console, record, thread, time, trace};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::{CpuId, CpuSet, MAX_CPUS};
 use spin::Once;
+use wire::cmdline::Trace;
 use wire::{Options, Record, exit};
 use x86_64::instructions::{hlt, interrupts, port::Port};
 
@@ -79,7 +80,7 @@ unsafe extern "C" fn palisade_start() -> ! {
     println!("Palisade {}", env!("CARGO_PKG_VERSION"));
     let answers = loader::answers().unwrap_or_else(|missing| unusable(format_args!("boot loader: {missing}")));
     let options = read_command_line(answers.cmdline);
-    let memory = take_over_memory(&answers);
+    let (memory, set_aside) = take_over_memory(&answers, options);
     cpu.stats.allocate();
 
     let irqs = IrqsOff::new();
@@ -89,6 +90,8 @@ unsafe extern "C" fn palisade_start() -> ! {
 
     let offered = answers.cpus.len();
     let used = offered.min(MAX_CPUS);
+    trace::init(options.trace, options.trace_entries, used, set_aside);
+    attach_ring(cpu);
     tlb::init(options.protocol, used, options.flush_ceiling);
     thread::set_defaults(options.stack_pages, options.guard_pages);
     thread::set_exit_delay(options.delay);
@@ -105,7 +108,13 @@ unsafe extern "C" fn palisade_start() -> ! {
         answers.bootloader.1,
         answers.firmware,
     );
+    if options.trace == Trace::Lossless {
+        record::mask_interrupts();
+    }
     say_hello(&answers, used, memory);
+    if let Err(error) = trace::start(options) {
+        unusable(format_args!("{error}"));
+    }
     let main = thread::Builder::new().name("main").stack_pages(MAIN_STACK_PAGES).on(CpuId::new(0)).spawn(run_main);
     if let Err(error) = main {
         unusable(format_args!("{error}"));
@@ -155,16 +164,20 @@ fn read_command_line(line: &'static str) -> &'static Options<'static> {
     OPTIONS.call_once(|| options)
 }
 
-/// Frames from the boot loader's map, page tables of our own; gives the bytes of memory that can be handed out.
-fn take_over_memory(answers: &loader::Answers) -> u64 {
+/// Frames from the boot loader's map, page tables of our own; gives the bytes of memory that can be handed out, and the
+/// address of what was set aside for the trace rings.
+fn take_over_memory(answers: &loader::Answers, options: &Options<'_>) -> (u64, u64) {
     paging::set_hhdm(answers.hhdm);
+    let cpus = answers.cpus.len().min(MAX_CPUS);
+    let rings = trace::ring::bytes(options.trace, options.trace_entries, cpus);
     // SAFETY: usable memory is unused, and mapped at the offset.
-    let bytes = unsafe { frames::init(answers.usable()) };
+    let taken = unsafe { frames::init(answers.usable(), rings) };
+    let taken = taken.unwrap_or_else(|_| unusable(format_args!("no memory for trace rings of {} KiB", rings >> 10)));
     let sections = image_sections();
     paging::build(answers.mapped(), &sections, answers.physical_base, answers.virtual_base);
     // SAFETY: the tables map the image, and the memory that holds the boot stack at the address it has now.
     unsafe { paging::activate() };
-    bytes
+    taken
 }
 
 fn image_sections() -> [Section; 3] {
@@ -217,6 +230,10 @@ fn set_own_stacks(cpu: &'static Cpu) {
     }
 }
 
+fn attach_ring(cpu: &Cpu) {
+    trace::ring::attach(&cpu.trace, cpu.id().index(), options().trace == Trace::Lossless);
+}
+
 /// Starts all other CPUs, and waits until each is online.
 fn start_others(answers: &loader::Answers, boot_apic_id: u32, used: usize) {
     let offered = answers.cpus.len();
@@ -228,6 +245,7 @@ fn start_others(answers: &loader::Answers, boot_apic_id: u32, used: usize) {
     for (number, info) in (1..used).zip(others) {
         let cpu = cpu::allocate(CpuId::new(number), info.lapic_id);
         cpu.stats.allocate();
+        attach_ring(cpu);
         give_stacks(cpu);
         info.extra.store(core::ptr::from_ref(cpu) as u64, Ordering::Release);
         info.goto_address.write(start_other);
@@ -274,6 +292,7 @@ fn run_main() {
 /// Ends the run with a verdict.
 pub fn exit(passed: bool, reason: &str) -> ! {
     println!("{}: {reason}", if passed { "PASS" } else { "FAIL" });
+    trace::finish(passed);
     record::send(&Record::Verdict { passed, reason });
     exit_now(if passed { exit::PASS } else { exit::FAIL })
 }

@@ -12,6 +12,7 @@ pub(crate) mod entry;
 use crate::stats::CpuStats;
 use crate::thread::Thread;
 use crate::thread::queue::{RunQueue, Sleepers};
+use crate::trace::ring::Ring;
 use alloc::boxed::Box;
 use cell::Own;
 use core::arch::asm;
@@ -58,6 +59,7 @@ pub struct Cpu {
     /// Runs when nothing else does; stands in for a thread while the CPU boots.
     pub(crate) idle: Thread,
     pub(crate) stats: CpuStats,
+    pub(crate) trace: Ring,
 }
 
 /// CPU 0, there from the first instruction.
@@ -90,6 +92,7 @@ impl Cpu {
             sleepers: Sleepers::new(),
             idle: Thread::new(),
             stats: CpuStats::new(),
+            trace: Ring::new(),
         }
     }
 

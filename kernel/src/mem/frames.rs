@@ -108,18 +108,24 @@ impl Drop for FrameList {
 }
 
 /// Takes over the memory of the boot loader's map: `regions` are the usable ones, start and length in bytes, and
-/// page-aligned. The table itself is cut off the largest one.
+/// page-aligned. The table itself is cut off the largest one, and behind it `aside` bytes, cleared, that are never handed
+/// out. Gives the bytes that can be handed out, and the address of what was set aside.
 ///
 /// # Safety
 /// The regions are unused memory, and mapped at the HHDM's offset. Called once.
-pub(crate) unsafe fn init(regions: impl Iterator<Item = (u64, u64)> + Clone) -> u64 {
+pub(crate) unsafe fn init(regions: impl Iterator<Item = (u64, u64)> + Clone, aside: u64) -> Result<(u64, u64), OutOfFrames> {
     let end = regions.clone().map(|(start, length)| start + length).max().expect("there is usable memory");
     let frames = (end / PAGE_SIZE) as usize;
     let bytes = ((frames * size_of::<Info>()) as u64).next_multiple_of(PAGE_SIZE);
-    let (home, _) = regions.clone().max_by_key(|(_, length)| *length).expect("as above");
-    // SAFETY: the start of the largest region, unused and mapped; frames of the table are never handed out. All bytes
-    // are written before a reference is made.
+    let (home, room) = regions.clone().max_by_key(|(_, length)| *length).expect("as above");
+    let cut = bytes + aside.next_multiple_of(PAGE_SIZE);
+    if cut > room / 2 {
+        return Err(OutOfFrames);
+    }
+    // SAFETY: the start of the largest region, unused and mapped; frames of the table and of what is set aside are never
+    // handed out. All bytes are written before a reference is made.
     let info = unsafe {
+        core::ptr::write_bytes(hhdm(home + bytes) as *mut u8, 0, (cut - bytes) as usize);
         let first = hhdm(home) as *mut Info;
         for frame in 0..frames {
             first.add(frame).write(Info { next: NONE, usage: Use::Foreign });
@@ -130,7 +136,7 @@ pub(crate) unsafe fn init(regions: impl Iterator<Item = (u64, u64)> + Clone) -> 
     table.info = info;
     table.counts[Use::Foreign as usize] = frames;
     for (start, length) in regions {
-        let cut = if start == home { bytes } else { 0 };
+        let cut = if start == home { cut } else { 0 };
         // Low memory first: the list hands out what was put in last.
         for frame in (start + cut) / PAGE_SIZE..(start + length) / PAGE_SIZE {
             if frame != 0 {
@@ -140,7 +146,7 @@ pub(crate) unsafe fn init(regions: impl Iterator<Item = (u64, u64)> + Clone) -> 
             }
         }
     }
-    table.counts[Use::Free as usize] as u64 * PAGE_SIZE
+    Ok((table.counts[Use::Free as usize] as u64 * PAGE_SIZE, home + bytes))
 }
 
 impl Table {

@@ -16,6 +16,7 @@ use super::slots::{self, Kind, SlotId, SlotList};
 use super::{PAGE_SIZE, PhysAddr, probe, tlb};
 use crate::thread::Shield;
 use crate::time;
+use crate::trace::{Event, emit};
 use core::fmt;
 use core::mem::ManuallyDrop;
 use smp::{PageRange, Ranges, Unmapped};
@@ -129,6 +130,7 @@ impl GuardedMapping {
             return Err(error.into());
         }
         slot.describe(pages, Kind::Foreign);
+        emit(Event::Map { slot: slot.into_bits(), pages });
         Ok(Self(slot))
     }
 
@@ -237,6 +239,7 @@ fn fill_slot(slot: SlotId, pages: u64, fill: Fill, access: Access, kind: Kind) -
         return Err(error.into());
     }
     slot.describe(pages, kind);
+    emit(Event::Map { slot: slot.into_bits(), pages });
     Ok(())
 }
 
@@ -262,6 +265,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usi
         let mut held = tlb::shoot_down(Unmapped::new(&ranges, held), begun).release();
         frames::free(held.frames);
         while let Some(slot) = held.slots.pop() {
+            emit(Event::Free { slot: slot.into_bits() });
             slots::free(slot);
         }
     }
@@ -271,6 +275,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usi
 /// Clears the slot's page-table entries; its frames join `frames`, if there is such a list.
 fn clear(slot: SlotId, ranges: &mut Ranges, mut frames: Option<&mut FrameList>) {
     let (start, pages) = slot.extent();
+    emit(Event::Unmap { slot: slot.into_bits(), pages });
     paging::unmap(start, pages, |frame| {
         if let Some(frames) = &mut frames {
             frames.append(frames::adopt(frame));
@@ -328,6 +333,7 @@ impl Window {
             return Err(error.into());
         }
         self.slot.describe(self.room, Kind::Memory);
+        emit(Event::Map { slot: self.slot.into_bits(), pages: self.room });
         Ok(())
     }
 
@@ -343,6 +349,7 @@ impl Window {
         let mut held = FrameList::empty();
         clear(self.slot, &mut ranges, Some(&mut held));
         let held = tlb::shoot_down(Unmapped::new(&ranges, held), begun).release();
+        emit(Event::Free { slot: self.slot.into_bits() });
         self.slot.describe(0, Kind::Empty);
         if let Some(poison) = poison {
             held.for_each(|frame| {

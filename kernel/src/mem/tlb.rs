@@ -6,11 +6,12 @@ use crate::stats::{self, Latency};
 use crate::sync::irq::IrqsOff;
 use crate::thread::PreemptOff;
 use crate::time;
+use crate::trace::{Event, emit};
 use crate::trap::report;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::{Acked, Broadcast, CpuId, CpuSet, MAX_CPUS, Machine, PageRange, Protocol, Scoreboard, Unmapped};
+use smp::{Acked, Broadcast, CpuId, CpuSet, MAX_CPUS, Machine, PageRange, Protocol, Scoreboard, Step, Unmapped};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::{interrupts, tlb};
@@ -42,6 +43,7 @@ impl Machine for Hardware {
 
     fn flush_all(&self) {
         cpu::this_racy().stats.full_flushes.add(1);
+        emit(Event::FlushAll {});
         tlb::flush_all();
     }
 
@@ -64,11 +66,20 @@ impl Machine for Hardware {
     fn unanswered(&self, missing: CpuSet) {
         report::unanswered("a TLB shootdown", missing);
     }
+
+    fn note(&self, step: Step) {
+        emit(match step {
+            Step::Requested { generation, targets } => Event::Request { generation, targets: targets.bits() },
+            Step::Answered { initiator, generation } => Event::Ack { generation, initiator: initiator.index() as u64 },
+            Step::Completed { generation } => Event::Done { generation },
+        });
+    }
 }
 
 /// Sends `vector` to each CPU of the set, by one command if these are all the others.
 fn send_to(vector: u8, targets: CpuSet) {
     let irqs = IrqsOff::new();
+    emit(Event::Send { vector: vector.into(), targets: targets.bits() });
     let others = REACHABLE.load(Ordering::Relaxed).without(irqs.cpu().id());
     if targets == others && targets.len() > 1 && !crate::boot::has_parked_cpus() {
         apic::send_to_all_others(&irqs, vector);
@@ -112,7 +123,7 @@ pub(crate) fn came_online() {
 /// Has every CPU drop what was unmapped; when it returns, all have. Waits for other CPUs, so the caller holds no lock.
 /// The unmapping began at `start`; that is where the latency is counted from.
 pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64) -> Acked<R> {
-    crate::sync::assert_may_wait();
+    crate::sync::assert_may_wait(0);
     let _here = PreemptOff::new();
     let pages = u64::from(unmapped.pages());
     let acked = unmapped.shoot_down(protocol(), &Hardware);
@@ -138,7 +149,7 @@ static PONG: [CachePadded<AtomicU32>; MAX_CPUS] = [const { CachePadded::new(Atom
 /// Interrupts all other CPUs, and waits until each has stored an answer: the least that any shootdown by interrupt can
 /// cost. The cycles it took, or `None` if another CPU is at it.
 pub fn ping_all() -> Option<u64> {
-    crate::sync::assert_may_wait();
+    crate::sync::assert_may_wait(1);
     let _here = PreemptOff::new();
     if PINGING.swap(true, Ordering::Acquire) {
         return None;

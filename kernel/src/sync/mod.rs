@@ -2,6 +2,7 @@
 
 pub(crate) mod irq;
 mod spinlock;
+pub(crate) mod turn;
 
 pub use spinlock::SpinLock;
 pub(crate) use spinlock::assert_may_wait;

@@ -4,10 +4,12 @@
 //! (`sleepers`, `reaper`, `slots`, `serial 1`, `serial 2`) are taken last, and alone.
 
 use super::irq::IrqsOff;
+use crate::trace::{Event, emit};
 use crate::{cpu, time};
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
+use wire::trace::event::text;
 
 /// No CPU.
 const NOBODY: u32 = u32::MAX;
@@ -42,9 +44,12 @@ impl<T> SpinLock<T> {
     fn contended(&self, me: u32) -> spin::MutexGuard<'_, T> {
         let mine = cfg!(target_os = "none") && self.owner.load(Ordering::Relaxed) == me;
         assert!(!mine, "the lock '{}' is taken twice by this CPU", self.name);
+        let lock = text(self.name);
+        emit(Event::Contended { owner: self.owner.load(Ordering::Relaxed), lock });
         let (mut since, mut turns) = (None, 0u32);
         loop {
             if let Some(guard) = self.inner.try_lock() {
+                emit(Event::Acquired { lock });
                 return guard;
             }
             core::hint::spin_loop();
@@ -112,13 +117,15 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-/// Asserts that this CPU may wait for another one: no lock held, no interrupts masked, not inside an interrupt.
+/// Asserts that this CPU may wait for another one: no lock held, no interrupts masked, not inside an interrupt. What for
+/// is a place in [`wire::trace::event::WAITS`].
 ///
 /// # Panics
 /// If it may not; a wait could then close a circle.
 #[track_caller]
-pub(crate) fn assert_may_wait() {
+pub(crate) fn assert_may_wait(what: u64) {
     let depth = cpu::masked_depth();
+    emit(Event::Wait { masked: depth, what });
     assert!(depth == 0, "waits for other CPUs with a lock held or interrupts masked ({depth} deep)");
     assert!(!cpu::in_interrupt(), "waits for other CPUs inside an interrupt handler");
 }

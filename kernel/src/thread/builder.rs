@@ -9,12 +9,14 @@ use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};
 use crate::sync::SpinLock;
+use crate::trace::{Event, emit, emit_for};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use smp::{CpuId, CpuSet};
+use wire::trace::event::name_words;
 
 /// Pages of a stack and of each guard when the builder is not told.
 static DEFAULT_STACK: AtomicU32 = AtomicU32::new(4);
@@ -157,6 +159,9 @@ impl<'n> Builder<'n> {
         // SAFETY: nobody else knows the thread yet.
         unsafe { *thread.payload.get() = Some(body) };
         thread.set_name(self.name);
+        emit(Event::Spawn { thread: thread.number(), slot: stack.into_bits().into() });
+        let (head, rest) = name_words(self.name);
+        emit_for(thread.number(), Event::Name { head, rest });
         thread.quiet.store(self.quiet, Ordering::Relaxed);
         thread.affinity.store(self.affinity.bits(), Ordering::Relaxed);
         prepare(thread, stack, begin);

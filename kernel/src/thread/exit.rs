@@ -23,28 +23,42 @@ use crate::mem::guarded;
 use crate::mem::slots::SlotId;
 use crate::sync::SpinLock;
 use crate::time;
+use crate::trap::backtrace::Backtrace;
+use crate::trap::fault;
+use crate::trace::{Event, emit};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use smp::reaper::Pending;
-use smp::{MAX_CPUS, OffStack, Reaper};
+use smp::{CpuId, MAX_CPUS, OffStack, Reaper};
 use wire::cmdline::Bug;
 
 /// How a thread came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Left {
     Returned,
     Exited,
     Aborted,
-    Faulted(Fault),
+    /// With the CPU and the backtrace.
+    Faulted(Fault, CpuId, Backtrace),
 }
 
 impl Left {
+    /// Its place in [`wire::trace::event::HOW`].
+    const fn code(self) -> u32 {
+        match self {
+            Self::Returned => 0,
+            Self::Exited => 1,
+            Self::Aborted => 2,
+            Self::Faulted(..) => 3,
+        }
+    }
+
     /// What a joiner is told; `None` if the thread's function returned a value.
     pub(super) const fn death(self) -> Option<Death> {
         match self {
             Self::Returned => None,
             Self::Exited => Some(Death::Exited),
             Self::Aborted => Some(Death::Aborted),
-            Self::Faulted(fault) => Some(Death::Fault(fault)),
+            Self::Faulted(fault, ..) => Some(Death::Fault(fault)),
         }
     }
 }
@@ -82,7 +96,8 @@ pub fn set_exit_delay(iterations: u32) {
 pub(crate) fn end(how: Left) -> ! {
     let thread = cpu::current();
     thread.shields.set(thread.shields.get() + 1);
-    thread.join.lock().left.get_or_insert(how);
+    let how = *thread.join.lock().left.get_or_insert(how);
+    emit(Event::End { how: how.code() });
     DYING.fetch_add(1, Ordering::Relaxed);
     // For good: undone when the object is used again.
     core::mem::forget(PreemptOff::new());
@@ -114,6 +129,9 @@ fn delay() {
 /// another CPU may release the thread's object.
 pub(super) fn left_for_good(thread: &'static Thread) {
     let stack = take_stack(thread);
+    if let Some(stack) = stack {
+        emit(Event::OffStack { slot: stack.into_bits(), pending: REAPER.count() as u64 });
+    }
     thread.state.store(state::DEAD, Ordering::Relaxed);
     if !bug::armed(Bug::JoinBeforeOffStack) {
         complete(thread);
@@ -185,7 +203,10 @@ fn reap_here() -> usize {
     if REAPER.count() == 0 {
         return 0;
     }
-    take_down(REAPER.take_all())
+    emit(Event::Reap { stacks: REAPER.count() as u32 });
+    let stacks = take_down(REAPER.take_all());
+    emit(Event::Reaped { stacks: stacks as u32 });
+    stacks
 }
 
 fn take_down(batch: impl Iterator<Item = DeadStack>) -> usize {
@@ -225,5 +246,12 @@ pub(crate) fn divert(frame: &mut Frame, thread: &Thread, how: Left) {
 }
 
 extern "C" fn landing() -> ! {
+    let thread = cpu::current();
+    // For good: what is told is told as a whole, and the end that follows is the only one.
+    core::mem::forget(Shield::new());
+    let left = thread.join.lock().left;
+    if let Some(Left::Faulted(fault, cpu, backtrace)) = &left {
+        fault::tell(thread, fault, *cpu, backtrace);
+    }
     end(Left::Aborted) // or what `divert` noted already
 }

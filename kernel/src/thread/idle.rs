@@ -7,6 +7,7 @@ use crate::cpu::{self, Cpu};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::Kind;
+use crate::trace::{Event, emit};
 use core::sync::atomic::{Ordering, fence};
 use x86_64::instructions::interrupts;
 
@@ -20,6 +21,7 @@ const STACK_PAGES: u64 = 4;
 pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
     let stack = guarded::map_fresh(STACK_PAGES, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack)?;
     cpu.idle.set_name("idle");
+    cpu.idle.set_number(cpu.id().index() as u32 + 1);
     // It cannot be ended.
     cpu.idle.shields.set(1);
     builder::prepare(&cpu.idle, stack, run);
@@ -39,7 +41,9 @@ extern "C" fn run() -> ! {
             interrupts::enable();
         } else {
             // One after the other without a gap: an interrupt that is pending ends the halt.
+            emit(Event::Halt {});
             interrupts::enable_and_hlt();
+            emit(Event::Wake {});
             IDLE.remove(cpu.id(), Ordering::SeqCst);
         }
         switch::yield_now();

@@ -4,6 +4,7 @@ use super::exit::Left;
 use super::{Shield, Thread, state, switch, table};
 use crate::cpu;
 use crate::sync::SpinLock;
+use crate::trace::{Event, emit};
 use alloc::sync::Arc;
 use core::fmt;
 use core::ptr;
@@ -137,6 +138,7 @@ impl<T> JoinHandle<T> {
         }
         let dead = self.thread.state.load(Ordering::Relaxed) == state::DEAD;
         assert!(dead, "joined a thread that still stands on its stack");
+        emit(Event::Joined { thread: self.thread.number() });
         let left = self.thread.join.lock().left.expect("a thread that ended says how");
         let end = match left.death() {
             Some(death) => Err(death),
@@ -153,6 +155,7 @@ impl<T> JoinHandle<T> {
     /// [`join`]: Self::join
     pub fn abort(&self) {
         let _shield = Shield::new();
+        emit(Event::Abort { thread: self.thread.number() });
         self.thread.abort.store(true, Ordering::SeqCst);
         switch::unpark(self.thread);
         switch::kick(self.thread);

@@ -64,6 +64,9 @@ pub(crate) mod state {
 /// stands for is known by who holds the reference: a handle, a queue, or the stack that names its owner.
 pub struct Thread {
     state: AtomicU8,
+    /// Which thread the object stands for at present: counts up, never 0 in a thread that was spawned. Idle threads have
+    /// the number of their CPU + 1.
+    number: AtomicU32,
     /// An unpark that has not been used up; see [`switch::park`].
     token: AtomicBool,
     /// Somebody wants it to end.
@@ -105,6 +108,7 @@ impl Thread {
     pub(crate) const fn new() -> Self {
         Self {
             state: AtomicU8::new(state::FREE),
+            number: AtomicU32::new(0),
             token: AtomicBool::new(false),
             abort: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
@@ -122,6 +126,16 @@ impl Thread {
             users: AtomicU32::new(0),
             name: SpinLock::new("thread name", ([0; NAME], 0)),
         }
+    }
+
+    /// The number by which traces know it.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    fn set_number(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
     }
 
     /// Its stack's slot, while it has one.
@@ -162,6 +176,11 @@ impl Thread {
         let length = (0..=name.len().min(NAME)).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
         kept.0[..length].copy_from_slice(&name.as_bytes()[..length]);
         kept.1 = length;
+    }
+
+    /// Its name, by value: for use where no lock may be held.
+    pub(crate) fn name_bytes(&self) -> ([u8; NAME], usize) {
+        *self.name.lock()
     }
 
     /// Runs `f` on its name.

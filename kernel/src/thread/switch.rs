@@ -8,6 +8,7 @@ use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
 use crate::cpu::{self, Cpu};
 use crate::sync::irq::IrqsOff;
+use crate::trace::{Event, emit};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use smp::{AtomicCpuSet, CpuId, CpuSet};
@@ -54,7 +55,9 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     cpu.need_resched.set(false);
     cpu.stats.switches.add(1);
     epilogue(cpu, before, why);
-    resume(cpu, pick(cpu))
+    let next = pick(cpu);
+    emit(Event::Switch { to: next.number(), why: why as u64 });
+    resume(cpu, next)
 }
 
 /// The switch epilogue: nobody stands on the stack of `before` any more. From here on, and not earlier, other CPUs may
@@ -90,6 +93,7 @@ fn steal(cpu: &'static Cpu) -> Option<&'static Thread> {
         cpu::all().filter(|other| other.id() != cpu.id()).find_map(|other| other.run_queue.take_for(cpu.id()))
     })?;
     cpu.stats.steals.add(1);
+    emit(Event::Steal { thread: thread.number(), from: u64::from(thread.last_cpu.load(Ordering::Relaxed)) });
     Some(thread)
 }
 
@@ -154,13 +158,13 @@ pub(crate) fn make_ready(thread: &'static Thread) {
     };
     let irqs = IrqsOff::new();
     let target = cpu::get(home).expect("an online CPU");
+    emit(Event::Ready { thread: thread.number(), cpu: home.index() as u64 });
     target.run_queue.push(thread);
     // Pairs with `idle`: the CPU says that it is idle, then looks at the queues; here it is the other way round.
     fence(Ordering::SeqCst);
     if home != irqs.cpu().id() {
         if IDLE.load(Ordering::SeqCst).contains(home) {
-            irqs.cpu().stats.reschedule_ipis.add(1);
-            apic::send(&irqs, vector::RESCHEDULE, target.apic_id.get());
+            send_reschedule(&irqs, target);
         }
     } else if ptr::eq(target.current(), &target.idle) {
         target.need_resched.set(true);
@@ -182,9 +186,14 @@ pub(crate) fn kick(thread: &Thread) {
     if cpu != irqs.cpu().id()
         && let Some(target) = cpu::get(cpu)
     {
-        irqs.cpu().stats.reschedule_ipis.add(1);
-        apic::send(&irqs, vector::RESCHEDULE, target.apic_id.get());
+        send_reschedule(&irqs, target);
     }
+}
+
+fn send_reschedule(irqs: &IrqsOff, target: &Cpu) {
+    irqs.cpu().stats.reschedule_ipis.add(1);
+    emit(Event::Send { vector: vector::RESCHEDULE.into(), targets: 1 << target.id().index() });
+    apic::send(irqs, vector::RESCHEDULE, target.apic_id.get());
 }
 
 /// Gives way to other threads that are ready.
@@ -208,6 +217,7 @@ pub fn park() {
 
 /// (7) Lets a thread go on that is parked, or the next time that it parks.
 pub(crate) fn unpark(thread: &'static Thread) {
+    emit(Event::Unpark { thread: thread.number() });
     thread.token.store(true, Ordering::SeqCst);
     unpark_if_parked(thread);
 }

@@ -4,9 +4,12 @@ use super::queue::List;
 use super::{Thread, join, state};
 use crate::sync::SpinLock;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use smp::MAX_CPUS;
 
 static FREE: SpinLock<List> = SpinLock::new("threads", List::new());
+const FIRST: u32 = MAX_CPUS as u32 + 1;
+static NUMBERS: AtomicU32 = AtomicU32::new(FIRST);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static POOLED: AtomicUsize = AtomicUsize::new(0);
 
@@ -17,6 +20,7 @@ pub(super) fn allocate() -> &'static Thread {
         Box::leak(Box::new(Thread::new()))
     });
     LIVE.fetch_add(1, Ordering::Relaxed);
+    thread.number.store(next_number(), Ordering::Relaxed);
     *thread.join.lock() = join::Join::new();
     for flag in [&thread.token, &thread.abort, &thread.quiet] {
         flag.store(false, Ordering::Relaxed);
@@ -25,6 +29,11 @@ pub(super) fn allocate() -> &'static Thread {
     thread.shields.set(0);
     thread.users.store(2, Ordering::Relaxed);
     thread
+}
+
+/// The next thread's number; those up to [`MAX_CPUS`] are the idle threads'.
+fn next_number() -> u32 {
+    NUMBERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(last.checked_add(1).unwrap_or(FIRST))).unwrap_or(FIRST)
 }
 
 /// One user less. The last one drops what the thread was to run, if it never did, and gives the object back.

@@ -7,6 +7,8 @@ use crate::cpu::{self, Cpu};
 use crate::mem::slots::{Hit, Region, SlotId, slot_of};
 use crate::mem::{PAGE_SIZE, slots};
 use crate::record;
+use crate::trace::{Event, emit};
+use smp::CpuId;
 use crate::thread::{self, Fault, FaultKind, Left, Thread};
 use wire::Record;
 use wire::record::Guard;
@@ -20,8 +22,7 @@ pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     let fault = Fault { kind, address, rip: frame.rip };
     let understood = frame.vector != DOUBLE_FAULT || matches!(kind, FaultKind::Guard(..));
     if by_thread && understood && cpu.irq_off_depth.get() == 0 && thread.can_be_ended() {
-        note(cpu, thread, &fault, Backtrace::of_frame(frame));
-        thread::divert(frame, thread, Left::Faulted(fault));
+        end(cpu, thread, frame, fault);
     } else {
         fatal(cpu, thread, frame, &fault);
     }
@@ -51,33 +52,46 @@ pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
     if cpu.irq_off_depth.get() > 0 || !thread.can_be_ended() {
         fatal(cpu, thread, frame, &fault);
     }
-    note(cpu, thread, &fault, Backtrace::of_frame(frame));
-    thread::divert(frame, thread, Left::Faulted(fault));
+    end(cpu, thread, frame, fault);
 }
 
-/// Counts the fault, and unless the thread is quiet about it, tells of it.
-fn note(cpu: &Cpu, thread: &Thread, fault: &Fault, backtrace: Backtrace) {
+/// Counts the fault, and makes the thread end itself; it tells of the fault first ([`tell`]).
+fn end(cpu: &Cpu, thread: &Thread, frame: &mut Frame, fault: Fault) {
+    match fault.kind {
+        FaultKind::Guard(..) => cpu.stats.guard_hits.add(1),
+        _ => cpu.stats.other_faults.add(1),
+    }
+    let what = match fault.kind {
+        FaultKind::Guard(Guard::Front, _) => 0,
+        FaultKind::Guard(Guard::Rear, _) => 1,
+        FaultKind::Page => 2,
+        FaultKind::Exception(_) => 3,
+    };
+    emit(Event::Fault { what, address: fault.address });
+    let backtrace = Backtrace::of_frame(frame);
+    thread::divert(frame, thread, Left::Faulted(fault, cpu.id(), backtrace));
+}
+
+/// Tells of the fault that ends the calling thread, unless it is quiet about it. In the thread, since the serial lines
+/// take their time, and are waited for.
+pub(crate) fn tell(thread: &Thread, fault: &Fault, cpu: CpuId, backtrace: &Backtrace) {
+    if thread.is_quiet() {
+        return;
+    }
     let guard = match fault.kind {
         FaultKind::Guard(guard, distance) => Some((guard, distance)),
         _ => None,
     };
-    match guard {
-        Some(_) => cpu.stats.guard_hits.add(1),
-        None => cpu.stats.other_faults.add(1),
-    }
-    if thread.is_quiet() {
-        return;
-    }
-    thread.with_name(|name| {
-        println!("{}: thread '{name}' ended by {fault}\n    backtrace{backtrace}", cpu.id());
-        record::send(&Record::Fault {
-            cpu: cpu.id().index() as u16,
-            thread: name,
-            guard: guard.map(|(guard, _)| guard),
-            address: fault.address,
-            distance: guard.map_or(0, |(_, distance)| distance),
-            rip: fault.rip,
-        });
+    let (bytes, length) = thread.name_bytes();
+    let name = core::str::from_utf8(&bytes[..length]).unwrap_or("?");
+    println!("{cpu}: thread '{name}' ended by {fault}\n    backtrace{backtrace}");
+    record::send(&Record::Fault {
+        cpu: cpu.index() as u16,
+        thread: name,
+        guard: guard.map(|(guard, _)| guard),
+        address: fault.address,
+        distance: guard.map_or(0, |(_, distance)| distance),
+        rip: fault.rip,
     });
 }
 

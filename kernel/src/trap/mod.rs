@@ -13,7 +13,10 @@ use crate::mem::{probe, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
+use crate::trace::{Event, emit};
 use x86_64::registers::control::Cr2;
+
+pub(crate) use panic::somebody_panicked;
 
 const NMI: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
@@ -54,6 +57,7 @@ fn exception(cpu: &'static Cpu, frame: &mut Frame) {
 /// Serves an interrupt and ends it.
 fn serve(cpu: &'static Cpu, vector: u8) {
     cpu.interrupts.add(1);
+    emit(Event::Receive { vector: vector.into() });
     let irqs = IrqsOff::by_hardware();
     match vector {
         vector::TIMER => {
@@ -66,6 +70,7 @@ fn serve(cpu: &'static Cpu, vector: u8) {
         vector::SPURIOUS => return, // needs no end
         _ => panic!("an interrupt that nobody asked for: vector {vector:#x}"),
     }
+    emit(Event::Served { vector: vector.into() });
     apic::end_of_interrupt(&irqs);
 }
 

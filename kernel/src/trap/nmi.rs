@@ -4,12 +4,14 @@
 use super::panic;
 use crate::cpu::entry::Frame;
 use crate::cpu::{self, REACHABLE};
+use crate::trace::{self, Event};
 use core::sync::atomic::Ordering;
 use x86_64::instructions::{hlt, interrupts};
 
 pub(super) fn handle(frame: &Frame) {
     let cpu = cpu::this_racy();
     // Release: pairs with the acquire in `report`; who sees the address sees this NMI done.
+    trace::emit_in_nmi(Event::Nmi { rip: frame.rip });
     cpu.nmi_rip.store(frame.rip, Ordering::Release);
     if panic::somebody_panicked() {
         stop();

@@ -14,7 +14,7 @@ const NOBODY: u32 = u32::MAX;
 static PANICKED: AtomicU32 = AtomicU32::new(NOBODY);
 
 /// Whether a CPU has panicked: all others stop.
-pub(super) fn somebody_panicked() -> bool {
+pub(crate) fn somebody_panicked() -> bool {
     PANICKED.load(Ordering::Acquire) != NOBODY
 }
 
@@ -44,8 +44,11 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
                 cpu.id()
             ));
         });
-        crate::record::send_in_panic(&Record::Panic { cpu: me as u16, message: message.text() });
-        crate::record::send_in_panic(&Record::Verdict { passed: false, reason: "a CPU panicked" });
+        crate::record::with_line_in_panic(|line| line.send(&Record::Panic { cpu: me as u16, message: message.text() }));
+        crate::trace::finish_in_panic();
+        crate::record::with_line_in_panic(|line| {
+            line.send(&Record::Verdict { passed: false, reason: "a CPU panicked" });
+        });
     }
     boot::exit_now(wire::exit::FAIL)
 }

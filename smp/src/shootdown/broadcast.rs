@@ -13,7 +13,7 @@
 
 use super::{Notice, Protocol, Sent, flush_here, targets};
 use crate::bug::{self, Bug};
-use crate::{AtomicCpuSet, CpuSet, Machine, Ranges, machine};
+use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, machine};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
@@ -24,6 +24,9 @@ pub struct Broadcast {
     notice: CachePadded<Notice>,
     todo: CachePadded<AtomicCpuSet>,
     left: CachePadded<AtomicU32>,
+    /// The request's number, and the CPU that began it: for traces only.
+    generation: AtomicU32,
+    initiator: AtomicU32,
 }
 
 impl Default for Broadcast {
@@ -41,6 +44,8 @@ impl Broadcast {
             notice: CachePadded::new(Notice::new()),
             todo: CachePadded::new(AtomicCpuSet::new()),
             left: CachePadded::new(AtomicU32::new(0)),
+            generation: AtomicU32::new(0),
+            initiator: AtomicU32::new(0),
         }
     }
 
@@ -65,6 +70,10 @@ impl<M: Machine> Protocol<M> for Broadcast {
     fn request(&self, machine: &M, ranges: &Ranges) -> Sent {
         self.take_turn(machine); // (1)
         let targets = targets(machine);
+        let generation = self.generation.load(Ordering::Relaxed).wrapping_add(1);
+        self.generation.store(generation, Ordering::Relaxed);
+        self.initiator.store(machine.cpu().index() as u32, Ordering::Relaxed);
+        machine.note(Step::Requested { generation, targets });
         self.notice.write(ranges); // (2)
         self.left.store(targets.len() as u32, Ordering::Relaxed);
         // (3) Release: pairs with the acquire in `serve`.
@@ -85,6 +94,7 @@ impl<M: Machine> Protocol<M> for Broadcast {
         };
         if !bug::armed(Bug::FreeBeforeAck) {
             machine::wait(machine, missing, || self.serve(machine)); // (7)
+            machine.note(Step::Completed { generation });
         }
         self.turn.store(false, Ordering::Release);
         Sent { targets: targets.len(), interrupts: interrupts.len() }
@@ -95,6 +105,8 @@ impl<M: Machine> Protocol<M> for Broadcast {
         // (5) A stray interrupt finds this CPU not in `todo`, and counts nothing down.
         if self.todo.load(Ordering::Relaxed).contains(me) && self.todo.remove(me, Ordering::Acquire).contains(me) {
             self.notice.flush(machine);
+            let initiator = CpuId::new(self.initiator.load(Ordering::Relaxed) as usize);
+            machine.note(Step::Answered { initiator, generation: self.generation.load(Ordering::Relaxed) });
             // (6) Release: the flush is done before the initiator can see this.
             self.left.fetch_sub(1, Ordering::Release);
         }

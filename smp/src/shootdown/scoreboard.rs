@@ -15,7 +15,7 @@
 
 use super::{Notice, Protocol, Sent, flush_here, targets};
 use crate::bug::{self, Bug};
-use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, generation, machine};
+use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, generation, machine};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
@@ -78,6 +78,7 @@ impl Scoreboard {
         let slot = self.slot(initiator, me);
         let asked = slot.asked.load(Ordering::Acquire);
         self.initiators[initiator.index()].notice.flush(machine);
+        machine.note(Step::Answered { initiator, generation: asked });
         // Release: the flush is done before the initiator can see this. It pairs with the acquire in (7).
         slot.acked.store(asked, Ordering::Release);
     }
@@ -96,6 +97,7 @@ impl<M: Machine> Protocol<M> for Scoreboard {
 
         let mut waiting = targets(machine);
         let sent = waiting.len();
+        machine.note(Step::Requested { generation, targets: waiting });
         initiator.notice.write(ranges); // (1)
         let mut interrupts = self.ask(me, waiting, generation); // (2), (3)
         if bug::armed(Bug::DropIpi) && generation.is_multiple_of(64) {
@@ -122,6 +124,7 @@ impl<M: Machine> Protocol<M> for Scoreboard {
             waiting
         };
         machine::wait(machine, missing, || self.serve(machine));
+        machine.note(Step::Completed { generation });
         cost
     }
 
