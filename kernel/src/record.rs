@@ -103,7 +103,11 @@ impl Line {
     }
 
     /// Sends a record around the bytes that `fill` writes.
-    pub(crate) fn send_packed<'a>(&'a mut self, fill: impl FnOnce(&mut [u8]) -> usize, record: impl FnOnce(&'a [u8]) -> Record<'a>) {
+    pub(crate) fn send_packed<'a>(
+        &'a mut self,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+        record: impl FnOnce(&'a [u8]) -> Record<'a>,
+    ) {
         let used = fill(&mut self.piece);
         let record = record(&self.piece[..used]);
         if let Ok(bytes) = frame::encode(&record, &mut self.frame) {

@@ -18,6 +18,7 @@ pub mod qmp;
 pub mod report;
 pub mod setup;
 pub mod symbols;
+pub mod trace;
 pub mod watch;
 
 pub use error::{Error, Result};

@@ -18,6 +18,8 @@ enum Command {
     Stress(cmd::stress::Args),
     /// Run all tests: on the host, and in QEMU.
     Test(cmd::test::Args),
+    /// Show a trace that a run has left, or check it.
+    Trace(cmd::trace::Args),
     /// Boot the image with any kernel command line.
     Run(cmd::run::Args),
     /// Make a bootable ISO (BIOS and UEFI) with Limine.
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let end = match Cli::parse().command {
         Command::Stress(args) => cmd::stress::run(args),
         Command::Test(args) => cmd::test::run(args),
+        Command::Trace(args) => cmd::trace::run(args),
         Command::Run(args) => cmd::run::run(args),
         Command::Image(args) => cmd::image::run(args),
         Command::Doctor(args) => cmd::doctor::run(args),

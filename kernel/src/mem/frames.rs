@@ -113,7 +113,10 @@ impl Drop for FrameList {
 ///
 /// # Safety
 /// The regions are unused memory, and mapped at the HHDM's offset. Called once.
-pub(crate) unsafe fn init(regions: impl Iterator<Item = (u64, u64)> + Clone, aside: u64) -> Result<(u64, u64), OutOfFrames> {
+pub(crate) unsafe fn init(
+    regions: impl Iterator<Item = (u64, u64)> + Clone,
+    aside: u64,
+) -> Result<(u64, u64), OutOfFrames> {
     let end = regions.clone().map(|(start, length)| start + length).max().expect("there is usable memory");
     let frames = (end / PAGE_SIZE) as usize;
     let bytes = ((frames * size_of::<Info>()) as u64).next_multiple_of(PAGE_SIZE);

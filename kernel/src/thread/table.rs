@@ -33,7 +33,9 @@ pub(super) fn allocate() -> &'static Thread {
 
 /// The next thread's number; those up to [`MAX_CPUS`] are the idle threads'.
 fn next_number() -> u32 {
-    NUMBERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(last.checked_add(1).unwrap_or(FIRST))).unwrap_or(FIRST)
+    NUMBERS
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(last.checked_add(1).unwrap_or(FIRST)))
+        .unwrap_or(FIRST)
 }
 
 /// One user less. The last one drops what the thread was to run, if it never did, and gives the object back.

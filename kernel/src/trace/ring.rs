@@ -79,7 +79,8 @@ impl Ring {
     pub(super) fn fill(&self, index: u64, entry: &Entry) {
         let [time, head, who, b] = entry.words(index);
         // SAFETY: as above; the place is inside the ring by the mask.
-        let place = unsafe { &*self.entries.load(Ordering::Relaxed).add((index & self.mask.load(Ordering::Relaxed)) as usize) };
+        let place =
+            unsafe { &*self.entries.load(Ordering::Relaxed).add((index & self.mask.load(Ordering::Relaxed)) as usize) };
         place[0].store(time, Ordering::Relaxed);
         place[2].store(who, Ordering::Relaxed);
         place[3].store(b, Ordering::Relaxed);
@@ -90,7 +91,8 @@ impl Ring {
     /// The entry with the number `index`, which was begun.
     pub(super) fn find(&self, index: u64) -> Found {
         // SAFETY: as in `fill`; an entry that was begun has a ring.
-        let place = unsafe { &*self.entries.load(Ordering::Relaxed).add((index & self.mask.load(Ordering::Relaxed)) as usize) };
+        let place =
+            unsafe { &*self.entries.load(Ordering::Relaxed).add((index & self.mask.load(Ordering::Relaxed)) as usize) };
         let head = place[1].load(Ordering::Acquire);
         let words = [&place[0], &place[2], &place[3]].map(|word| word.load(Ordering::Relaxed));
         let entry = Entry::from_words([words[0], head, words[1], words[2]], index);

@@ -7,9 +7,9 @@ use crate::cpu::{self, Cpu};
 use crate::mem::slots::{Hit, Region, SlotId, slot_of};
 use crate::mem::{PAGE_SIZE, slots};
 use crate::record;
+use crate::thread::{self, Fault, FaultKind, Left, Thread};
 use crate::trace::{Event, emit};
 use smp::CpuId;
-use crate::thread::{self, Fault, FaultKind, Left, Thread};
 use wire::Record;
 use wire::record::Guard;
 

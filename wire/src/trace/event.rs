@@ -70,6 +70,9 @@ pub enum Field {
     Name(&'static [&'static str]),
 }
 
+/// The kernel's interrupt vectors and their names: [`Field::Vector`].
+pub const VECTORS: &[(u8, &str)] = &[(0x40, "timer"), (0x50, "reschedule"), (0xe0, "ping"), (0xf0, "shootdown")];
+
 /// Why a thread leaves its CPU: [`Event::Switch`].
 pub const WHY: &[&str] = &["preempted", "parks", "ends"];
 /// How a thread comes to its end: [`Event::End`].

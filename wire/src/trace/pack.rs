@@ -10,8 +10,8 @@
 //! the thread for the next without saying so again. Each piece stands for itself: it starts at a time that the record
 //! carries, and no thread.
 
-use super::event::{Event, Field, Info};
 use super::entry::Entry;
+use super::event::{Event, Field, Info};
 
 /// The most bytes an event can take.
 pub const LONGEST: usize = 1 + 5 + 10 + 10 + 10;

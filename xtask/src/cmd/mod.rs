@@ -6,3 +6,4 @@ pub mod image;
 pub mod run;
 pub mod stress;
 pub mod test;
+pub mod trace;
