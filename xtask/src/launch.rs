@@ -7,8 +7,9 @@ use crate::options::{Board, Boot, Machine};
 use crate::qemu::{Guest, Medium, uefi_code};
 use crate::setup::{self, Qemu};
 use crate::symbols::Symbols;
+use crate::trace::follow::MOST_MEMORY_MIB;
 use crate::{image, limine};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A guest ready to start, and what to say of it.
 pub struct Launch {
@@ -22,8 +23,9 @@ pub struct Launch {
     pub accel: Choice,
     /// The boot path, in words.
     pub boot: String,
-    /// Holds the ISO while the guest runs.
-    _work: tempfile::TempDir,
+    /// Holds the ISO, and the guest's memory if that is a file, while the guest runs.
+    work: tempfile::TempDir,
+    memory_folder: Option<tempfile::TempDir>,
 }
 
 impl Launch {
@@ -61,8 +63,28 @@ impl Launch {
             smp: machine.smp,
             mem: machine.mem,
             board: machine.machine,
+            memory: None,
         };
-        Ok(Self { guest, symbols: Symbols::of(&kernel), qemu, accel, boot: words, _work: work })
+        Ok(Self { guest, symbols: Symbols::of(&kernel), qemu, accel, boot: words, work, memory_folder: None })
+    }
+
+    /// Puts the guest's memory into a file, where the host reads the trace rings.
+    ///
+    /// # Errors
+    /// If there is too much of it.
+    pub fn memory_in_file(&mut self) -> Result<()> {
+        if self.guest.mem > MOST_MEMORY_MIB {
+            return Err(Error::CannotRun(format!("the trace path 'ram' needs --mem {MOST_MEMORY_MIB} or less")));
+        }
+        // Memory rather than a disk, where there is such a place.
+        let shared = Path::new("/dev/shm");
+        if shared.is_dir() {
+            let made = tempfile::Builder::new().prefix("palisade").tempdir_in(shared);
+            self.memory_folder = made.ok();
+        }
+        let folder = self.memory_folder.as_ref().unwrap_or(&self.work);
+        self.guest.memory = Some(folder.path().join("memory"));
+        Ok(())
     }
 }
 

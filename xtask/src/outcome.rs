@@ -81,7 +81,7 @@ pub struct Outcome {
     pub verdict: Option<(bool, String)>,
     /// Bytes of damaged frames.
     pub damaged: usize,
-    /// What came of traces, as frames: a trace file.
+    /// What came of traces since it was last taken away, as frames: the next bytes of a trace file.
     pub trace: Vec<u8>,
     /// Events of each CPU that came, and those that it says it recorded.
     pub trace_events: BTreeMap<u16, (u64, u64)>,

@@ -42,6 +42,8 @@ pub struct Guest {
     pub mem: u32,
     /// Machine type.
     pub board: Board,
+    /// The guest's memory is this file, made anew.
+    pub memory: Option<PathBuf>,
 }
 
 /// A guest that runs. Dropping it ends QEMU.
@@ -63,7 +65,13 @@ impl Guest {
     pub fn command(&self, socket: &Path) -> Command {
         let mut qemu = Command::new(&self.qemu);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        qemu.args(["-machine", self.board.name(), "-cpu", if self.accel == Accel::Kvm { "host" } else { "max" }]);
+        let backend = if self.memory.is_some() { ",memory-backend=ram" } else { "" };
+        qemu.arg("-machine").arg(format!("{}{backend}", self.board.name()));
+        if let Some(file) = &self.memory {
+            let size = format!("memory-backend-file,id=ram,size={}M,mem-path={},share=on", self.mem, file.display());
+            qemu.arg("-object").arg(size);
+        }
+        qemu.args(["-cpu", if self.accel == Accel::Kvm { "host" } else { "max" }]);
         qemu.args(match self.accel {
             Accel::Kvm => ["-accel", "kvm"].as_slice(),
             Accel::Auto | Accel::Tcg => &["-accel", "tcg,thread=multi"],

@@ -5,6 +5,7 @@ use crate::outcome::{End, Outcome};
 use crate::qemu::{Guest, Running};
 use crate::qmp;
 use crate::symbols::Symbols;
+use crate::trace::follow::Follower;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,8 @@ pub trait Viewer {
     fn line(&mut self, line: &str, meaning: &[String]);
     /// New records have come.
     fn records(&mut self, outcome: &Outcome);
+    /// These bytes of a trace file have come.
+    fn trace(&mut self, _bytes: &[u8]) {}
 }
 
 /// Nobody looks.
@@ -50,6 +53,9 @@ const FIRST_LINE: &str = concat!("Palisade ", env!("CARGO_PKG_VERSION"));
 /// How often Ctrl-C and the deadlines are looked at when nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How often the trace rings in a guest's memory are looked at.
+const VISIT: Duration = Duration::from_millis(5);
+
 /// Runs `guest` to its end, whichever comes.
 ///
 /// # Errors
@@ -61,8 +67,18 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     let events = read_lines(&mut running);
     let mut outcome = Outcome::default();
     let (mut open, mut heard) = (3, Instant::now());
+    let mut follower: Option<Follower> = None;
     let end = loop {
-        match events.recv_timeout(LOOK) {
+        if let (None, Some(memory), Some(rings)) = (&follower, &guest.memory, outcome.rings) {
+            follower = Some(Follower::new(memory, rings).context("cannot read the guest's memory")?);
+        }
+        if let Some(follower) = &mut follower {
+            follower.poll(&mut outcome.trace).context("cannot read the guest's memory")?;
+        }
+        if !outcome.trace.is_empty() {
+            viewer.trace(&std::mem::take(&mut outcome.trace));
+        }
+        match events.recv_timeout(if follower.is_some() { VISIT } else { LOOK }) {
             Ok(event) => {
                 match event {
                     Event::Line(line) => {
@@ -113,6 +129,10 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
             Event::Closed => {}
         }
     }
+    if let Some(follower) = &mut follower {
+        follower.finish(&mut outcome.trace).context("cannot read the guest's memory")?;
+    }
+    viewer.trace(&std::mem::take(&mut outcome.trace));
     Ok((outcome, end))
 }
 

@@ -149,6 +149,7 @@ macro_rules! here {
     ($(#[$meta:meta])* $name:ident = $offset:ident) => {
         $(#[$meta])*
         #[cfg(target_os = "none")]
+        #[inline(always)]
         fn $name() -> u32 {
             let value: u32;
             // SAFETY: as in `this_racy`; the field is there, and reading it has no effect.
@@ -172,6 +173,12 @@ here!(runs_threads_here = RUNS_THREADS);
 pub(crate) fn in_interrupt() -> bool {
     // In a handler the thread cannot move between the two; in a thread the first is negative wherever it runs.
     interrupt_depth_here().cast_signed() >= 0 && runs_threads_here() != 0
+}
+
+/// Whether this runs on a thread's stack, not in a handler, the scheduler, or the boot.
+#[inline(always)]
+pub(crate) fn on_threads_stack() -> bool {
+    interrupt_depth_here().cast_signed() < 0
 }
 
 /// How many guards keep interrupts off here. Not 0 means that this cannot move.

@@ -54,9 +54,10 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     before.frame.store(frame, Ordering::Relaxed);
     cpu.need_resched.set(false);
     cpu.stats.switches.add(1);
+    emit(Event::Leave { why: why as u32 });
     epilogue(cpu, before, why);
     let next = pick(cpu);
-    emit(Event::Switch { to: next.number(), why: why as u64 });
+    emit(Event::Switch { to: next.number() });
     resume(cpu, next)
 }
 

@@ -3,7 +3,7 @@
 //! * `trace=stream`: a thread takes what the rings hold, piece by piece. It gives way like any other; what comes faster
 //!   than the port can carry is overwritten, and shows as a gap in the numbers.
 //! * `trace=lossless`: a CPU whose ring is three quarters full sends it itself, there and then, interrupts masked.
-//! * At the end, and when something went wrong: all that the rings hold.
+//! * At the end, and when something went wrong: all that the rings hold; but with `trace=ram`, where the host has it.
 
 use super::ring::{Found, Ring};
 use super::{RECORDED, emit, ring};
@@ -60,7 +60,7 @@ pub(crate) fn finish(passed: bool) {
     let options = crate::options();
     RECORDED.store(0, Ordering::Relaxed);
     ENDED.store(true, Ordering::Relaxed);
-    if ring::is_there() && (wants_all(options) || !passed) {
+    if ring::is_there() && options.trace != Trace::Ram && (wants_all(options) || !passed) {
         for cpu in cpu::all() {
             record::with_line(|line| send_rest(line, cpu));
         }
@@ -74,7 +74,7 @@ pub(crate) fn finish(passed: bool) {
 pub(crate) unsafe fn finish_in_panic() {
     emit(Event::Panic {});
     RECORDED.store(0, Ordering::Relaxed);
-    if ring::is_there() {
+    if ring::is_there() && crate::options().trace != Trace::Ram {
         for cpu in cpu::all() {
             // SAFETY: by the caller's promise.
             unsafe { record::with_line_in_panic(|line| send_rest(line, cpu)) }

@@ -49,8 +49,9 @@ fn records(event: Event) -> bool {
 /// Kept out of line, so that a place that records costs a test and a branch when it does not.
 #[inline(never)]
 fn write(event: Event, thread: Option<u32>) {
-    // The place and the time are of the CPU that runs this, and the thread is not ended with a place taken.
-    let _here = PreemptOff::new();
+    // The place and the time are of the CPU that runs this, and the thread is not ended with a place taken. On the CPU's
+    // own stack that is so anyway; and there `current` may be a thread that other CPUs already run.
+    let _here = cpu::on_threads_stack().then(PreemptOff::new);
     let cpu = cpu::this_racy();
     if cpu.trace.is_due(enter(cpu, event, thread)) {
         drain::relieve(cpu);

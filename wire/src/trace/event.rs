@@ -73,7 +73,7 @@ pub enum Field {
 /// The kernel's interrupt vectors and their names: [`Field::Vector`].
 pub const VECTORS: &[(u8, &str)] = &[(0x40, "timer"), (0x50, "reschedule"), (0xe0, "ping"), (0xf0, "shootdown")];
 
-/// Why a thread leaves its CPU: [`Event::Switch`].
+/// Why a thread leaves its CPU: [`Event::Leave`].
 pub const WHY: &[&str] = &["preempted", "parks", "ends"];
 /// How a thread comes to its end: [`Event::End`].
 pub const HOW: &[&str] = &["returned", "exited", "aborted", "faulted"];
@@ -165,8 +165,8 @@ macro_rules! events {
 }
 
 events! {
-    /// The thread leaves the CPU, and `to` goes on in its place.
-    1 Switch "switch" SCHED { a to: Field::Thread; b why: Field::Name(WHY); }
+    /// The CPU goes on with the thread `to`.
+    1 Switch "switch" SCHED { a to: Field::Thread; }
     /// `thread` can run, and was put into the queue of `cpu`.
     2 Ready "ready" SCHED { a thread: Field::Thread; b cpu: Field::Cpu; }
     /// `thread` was taken from the queue of CPU `from`.
@@ -231,6 +231,8 @@ events! {
     32 Unpark "unpark" SCHED { a thread: Field::Thread; }
     /// A round of the workload begins.
     33 Round "round" MARK { b round: Field::Number; }
+    /// The thread has left the CPU; from here on others may run it, or reap its stack.
+    34 Leave "leave" SCHED { a why: Field::Name(WHY); }
 }
 
 impl Event {

@@ -93,7 +93,7 @@ const fn unzigzag(value: u64) -> i64 {
 /// The thread that the event after this one is taken to be of.
 const fn next_thread(entry: &Entry) -> u32 {
     match entry.event {
-        Event::Switch { to, .. } => to,
+        Event::Switch { to } => to,
         _ => entry.thread,
     }
 }

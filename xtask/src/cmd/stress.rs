@@ -1,11 +1,13 @@
 //! `cargo xtask stress`.
 
-use crate::artifacts::Kind;
+use crate::artifacts::{self, Kind};
 use crate::error::{Context, Error, Result};
 use crate::launch::Launch;
 use crate::options::Machine;
 use crate::outcome::{Outcome, Verdict};
 use crate::report::Report;
+use crate::trace::file::TraceFile;
+use crate::trace::{self, read};
 use crate::watch::{Limits, Viewer, watch};
 use clap::builder::PossibleValuesParser;
 use std::fs;
@@ -13,7 +15,8 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wire::Options;
-use wire::cmdline::{Bug, Protocol, Workload};
+use wire::cmdline::{Bug, Protocol, Trace, Workload};
+use wire::trace::Categories;
 
 /// Run a stress workload and give a verdict, counts and latencies.
 ///
@@ -49,12 +52,36 @@ pub struct Args {
     /// A shootdown of more pages than this flushes everything.
     #[arg(long, value_name = "N", default_value_t = 33, value_parser = clap::value_parser!(u32).range(0..=4096))]
     flush_ceiling: u32,
+    /// What becomes of the events that the CPUs record.
+    #[arg(long, value_name = "MODE", value_parser = names(TRACE_MODES.into_iter()), help = "What becomes of the events that the CPUs record [default: ring; stream if they are wanted]")]
+    trace: Option<String>,
+    /// How the events come out: over the second serial port, or out of the guest's memory, where nothing is lost.
+    #[arg(long, value_name = "PATH", default_value = "serial", value_parser = ["serial", "ram"])]
+    trace_path: String,
+    /// Which events are recorded: categories, with commas between them.
+    #[arg(long, value_name = "LIST", default_value = "all", value_parser = events)]
+    trace_events: Categories,
+    /// Where the trace goes, if there is one [default: a file below target/, which is told].
+    #[arg(long, value_name = "FILE")]
+    trace_out: Option<PathBuf>,
+    /// Record all events, by way of the guest's memory, and check them against the rules.
+    #[arg(long, conflicts_with_all = ["trace", "trace_events"])]
+    check: bool,
     /// Put a fault back on purpose, to see it found; builds an image of its own.
     #[arg(long, value_parser = names(Bug::ALL.iter().map(|b| b.name())))]
     bug: Option<String>,
     /// Write all results to this file as well.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+const TRACE_MODES: [&str; 4] = ["off", "ring", "stream", "lossless"];
+
+fn events(list: &str) -> std::result::Result<Categories, String> {
+    match Options::parse(&format!("trace-events={list}")) {
+        Ok(options) => Ok(options.trace_events),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
@@ -73,19 +100,30 @@ pub fn run(args: Args) -> Result<()> {
     let options = args.kernel_options(seed);
     let json = args.json.as_deref().map(JsonFile::open).transpose()?;
     let kind = if args.bug.is_some() { Kind::SeededBugs } else { Kind::Release };
-    let launch = Launch::prepare(&args.machine, kind, &options.to_string())?;
+    let mut launch = Launch::prepare(&args.machine, kind, &options.to_string())?;
+    if options.trace == Trace::Ram {
+        launch.memory_in_file()?;
+    }
     let again = args.again(seed);
     println!("{}, {} CPUs, {} MiB: {}", launch.boot, args.machine.smp, args.machine.mem, options);
 
     let limits = Limits { total: None, silence: SILENCE };
-    let mut show = Show::new();
+    let trace_file = args.trace_out.clone().unwrap_or_else(|| artifacts::folder().join("last.trace"));
+    let mut show = Show::new(TraceFile::new(trace_file));
     let (outcome, end) = watch(&launch.guest, &launch.symbols, limits, &mut show)?;
     show.end_line();
     let verdict = outcome.judge(&end);
     let report = Report { launch: &launch, outcome: &outcome, verdict: &verdict, again: &again, seed };
     print!("{}", report.text());
+    let trace = show.trace.finish()?;
+    if let Some(path) = &trace {
+        println!("{}", told_of_trace(path, &outcome)?);
+    }
     if let Some(file) = json {
         file.write(&report.json())?;
+    }
+    if args.check {
+        check(trace.as_deref())?;
     }
     match verdict {
         Verdict::Passed => Ok(()),
@@ -114,8 +152,20 @@ impl Args {
             guard_pages: self.guard_pages,
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
+            trace: self.trace_mode(),
+            trace_events: self.trace_events,
             bug: self.bug.as_deref().map(|name| Bug::by_name(name).expect(known)),
             ..Options::default()
+        }
+    }
+
+    fn trace_mode(&self) -> Trace {
+        match self.trace.as_deref() {
+            Some("off") => Trace::Off,
+            _ if self.check || self.trace_path == "ram" => Trace::Ram,
+            Some(mode) => Trace::by_name(mode).expect("clap has checked the name"),
+            None if self.trace_out.is_some() => Trace::Stream,
+            None => Trace::Ring,
         }
     }
 
@@ -127,6 +177,26 @@ impl Args {
         }
         format!("cargo xtask {}", words.join(" "))
     }
+}
+
+/// What the trace file holds, and how to look at it.
+fn told_of_trace(path: &Path, outcome: &Outcome) -> Result<String> {
+    let trace = read::file(path)?;
+    let mut told = format!("trace      {} events, {} lost", trace.len(), trace.lost());
+    if outcome.damaged > 0 {
+        told += &format!(", {} bytes damaged", outcome.damaged);
+    }
+    told += &format!(": cargo xtask trace {}", path.display());
+    Ok(told)
+}
+
+/// Checks the trace, and says what came of it.
+fn check(path: Option<&Path>) -> Result<()> {
+    let path = path.ok_or_else(|| Error::CannotRun("the run left no trace to check".into()))?;
+    let trace = read::file(path)?;
+    let findings = trace::check::check(&trace);
+    print!("{}", super::trace::told(&trace, &findings));
+    if findings.violations.is_empty() { Ok(()) } else { Err(Error::Broken) }
 }
 
 /// The results' file: opened before the run, so that one that cannot be written is told before time is spent; replaced
@@ -165,11 +235,12 @@ struct Show {
     in_place: bool,
     shown: Instant,
     open: bool,
+    trace: TraceFile,
 }
 
 impl Show {
-    fn new() -> Self {
-        Self { in_place: std::io::stdout().is_terminal(), shown: Instant::now(), open: false }
+    fn new(trace: TraceFile) -> Self {
+        Self { in_place: std::io::stdout().is_terminal(), shown: Instant::now(), open: false, trace }
     }
 
     fn end_line(&mut self) {
@@ -184,6 +255,10 @@ impl Viewer for Show {
         self.end_line();
         println!("| {line}");
         meaning.iter().for_each(|frame| println!("|       {frame}"));
+    }
+
+    fn trace(&mut self, bytes: &[u8]) {
+        self.trace.take(bytes);
     }
 
     fn records(&mut self, outcome: &Outcome) {

@@ -7,7 +7,9 @@
 //! ```
 
 pub mod check;
+pub mod file;
 pub mod filter;
+pub mod follow;
 pub mod html;
 pub mod json;
 pub mod perfetto;
@@ -40,7 +42,7 @@ pub struct Trace {
 pub struct Lane {
     /// The CPU.
     pub cpu: u16,
-    /// Its events, in the order in which it recorded them.
+    /// Its events, in the order of time.
     pub events: Vec<Entry>,
     /// Where events are missing.
     pub gaps: Vec<Gap>,
@@ -58,6 +60,12 @@ pub struct Gap {
 }
 
 impl Lane {
+    /// Puts the events in the order of time. They come in the order in which their places were taken; an interrupt that
+    /// comes between the taking and the reading of the clock puts its own events behind, with earlier times.
+    pub fn sort(&mut self) {
+        self.events.sort_by_key(|entry| entry.time);
+    }
+
     /// Events that are missing.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -109,12 +117,11 @@ impl Trace {
         let mut next: BinaryHeap<_> = self.lanes.iter().enumerate().filter_map(first).collect();
         let mut places = vec![0; self.lanes.len()];
         std::iter::from_fn(move || {
-            let Reverse((time, number)) = next.pop()?;
+            let Reverse((_, number)) = next.pop()?;
             let (lane, place) = (&self.lanes[number], places[number]);
             places[number] += 1;
             if let Some(after) = lane.events.get(place + 1) {
-                // An event never comes before the one that its CPU recorded before it.
-                next.push(Reverse((after.time.max(time), number)));
+                next.push(Reverse((after.time, number)));
             }
             Some(At { cpu: lane.cpu, place, entry: lane.events[place] })
         })

@@ -177,8 +177,8 @@ impl Show {
     fn event(&mut self, writer: &mut Writer<'_>, at: &At, ns: u64) -> io::Result<()> {
         let cpu = at.cpu;
         match at.entry.event {
-            Event::Switch { to, .. } => {
-                self.end(writer, ns, track(cpu, THREADS))?;
+            Event::Leave { .. } => self.end(writer, ns, track(cpu, THREADS)),
+            Event::Switch { to } => {
                 if is_idle(to) {
                     Ok(())
                 } else {
@@ -326,8 +326,9 @@ mod tests {
             (0, 2, Event::Receive { vector: 0x40 }),
             (0, 3, Event::Receive { vector: 0xf0 }),
             (0, 4, Event::Served { vector: 0xf0 }),
-            (0, 5, Event::Switch { to: 80, why: 0 }),
-            (0, 6, Event::Switch { to: 1, why: 1 }),
+            (0, 5, Event::Switch { to: 80 }),
+            (0, 6, Event::Leave { why: 1 }),
+            (0, 6, Event::Switch { to: 1 }),
         ]));
         let mut open = HashSet::new();
         for event in packets.iter().filter_map(|packet| packet.event.as_ref()) {

@@ -41,6 +41,9 @@ impl Builder {
             }
             Record::Trace { cpu, first, time, packed } => {
                 self.pieces += 1;
+                if *first < *self.expected(*cpu) {
+                    return; // sent again
+                }
                 self.skip_to(*cpu, *first);
                 let mut unpacker = Unpacker::new(packed, *time);
                 let lane = self.trace.lane(*cpu);
@@ -94,6 +97,7 @@ impl Builder {
             }
             Some(_) => {
                 self.trace.torn = self.decoder.torn();
+                self.trace.lanes.iter_mut().for_each(super::Lane::sort);
                 Ok(self.trace)
             }
         }

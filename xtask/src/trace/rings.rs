@@ -34,7 +34,9 @@ pub fn all(read: ReadMemory<'_>, table: &Rings) -> std::io::Result<Trace> {
         read(table.heads + cpu * HEAD_STRIDE, &mut head)?;
         let mut ring = vec![0; table.entries as usize * BYTES];
         read(table.rings + cpu * table.entries * BYTES as u64, &mut ring)?;
-        trace.lanes.push(lane(cpu as u16, u64::from_le_bytes(head), &ring));
+        let mut lane = lane(cpu as u16, u64::from_le_bytes(head), &ring);
+        lane.sort();
+        trace.lanes.push(lane);
     }
     Ok(trace)
 }

@@ -1,0 +1,187 @@
+//! Following the rings of a running guest through the file behind its memory: the trace path that costs the guest
+//! nothing but the writing, and loses nothing while the host comes by often enough.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use wire::Record;
+use wire::frame::{MAX, encode};
+use wire::trace::entry::{BYTES, HEAD_STRIDE, WORDS};
+use wire::trace::pack::Packer;
+use wire::trace::{Entry, Rings};
+
+/// Guest memory up to here lies in the file at its physical address: q35 and pc put no more below the hole for devices
+/// when there is more.
+pub const MOST_MEMORY_MIB: u32 = 2048;
+
+/// Bytes of packed events in a record.
+const PIECE: usize = MAX - 64;
+
+/// Follows the rings.
+#[derive(Debug)]
+pub struct Follower {
+    memory: File,
+    table: Rings,
+    /// The next event of each CPU.
+    next: Vec<u64>,
+}
+
+impl Follower {
+    /// Of the guest whose memory is the file at `path`, and whose rings lie as `table` says.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn new(path: &Path, table: Rings) -> io::Result<Self> {
+        Ok(Self { memory: File::open(path)?, table, next: vec![0; table.cpus as usize] })
+    }
+
+    /// Appends what is new to `out`, as the records of a trace file.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn poll(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        for cpu in 0..self.next.len() {
+            self.lane(cpu, out)?;
+        }
+        Ok(())
+    }
+
+    /// As [`poll`](Self::poll) when the guest has ended; says how many events there were.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        self.poll(out)?;
+        for cpu in 0..self.next.len() {
+            append(&Record::TraceEnd { cpu: cpu as u16, events: self.head(cpu)? }, out);
+        }
+        Ok(())
+    }
+
+    fn head(&self, cpu: usize) -> io::Result<u64> {
+        let mut head = [0; 8];
+        self.memory.read_exact_at(&mut head, self.table.heads_physical + cpu as u64 * HEAD_STRIDE)?;
+        Ok(u64::from_le_bytes(head))
+    }
+
+    fn lane(&mut self, cpu: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let (entries, head) = (self.table.entries, self.head(cpu)?);
+        // What was overwritten is lost, and shows by the numbers.
+        let from = self.next[cpu].max(head.saturating_sub(entries));
+        if from >= head {
+            return Ok(());
+        }
+        let ring = self.table.rings_physical + cpu as u64 * entries * BYTES as u64;
+        let mut bytes = vec![0; (head - from) as usize * BYTES];
+        // At most two pieces: up to the ring's end, and from its begin.
+        let first = (entries - from % entries).min(head - from) as usize * BYTES;
+        self.memory.read_exact_at(&mut bytes[..first], ring + from % entries * BYTES as u64)?;
+        self.memory.read_exact_at(&mut bytes[first..], ring)?;
+        // What came round while it was read is not what it was.
+        let safe = self.head(cpu)?.saturating_sub(entries).max(from);
+
+        let mut found = (safe..head).map(|index| {
+            let at = (index - from) as usize * BYTES;
+            let words: [u64; WORDS] = std::array::from_fn(|word| {
+                let at = at + word * 8;
+                u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
+            });
+            (index, Entry::from_words(words, index))
+        });
+        let mut current = found.next();
+        let mut buffer = [0; PIECE];
+        while let Some((index, entry)) = current {
+            // A place that was taken and is not filled yet: the next time.
+            let Some(entry) = entry else { break };
+            let (first, time) = (index, entry.time);
+            let mut packer = Packer::new(&mut buffer, time);
+            let mut packed = entry;
+            let mut after = index;
+            while packer.push(&packed) {
+                after += 1;
+                current = found.next();
+                match current {
+                    Some((_, Some(entry))) => packed = entry,
+                    _ => break,
+                }
+            }
+            append(&Record::Trace { cpu: cpu as u16, first, time, packed: packer.packed() }, out);
+            self.next[cpu] = after;
+        }
+        Ok(())
+    }
+}
+
+fn append(record: &Record<'_>, out: &mut Vec<u8>) {
+    let mut buffer = [0; MAX];
+    out.extend_from_slice(encode(record, &mut buffer).expect("a piece fits a frame"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::read::Builder;
+    use std::io::Write;
+    use wire::trace::Event;
+
+    /// A memory file with one ring of 64 entries.
+    struct Guest {
+        file: tempfile::NamedTempFile,
+        head: u64,
+    }
+
+    const RINGS: u64 = 4096;
+
+    impl Guest {
+        fn new() -> Self {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&vec![0; RINGS as usize + 64 * BYTES]).unwrap();
+            Self { file, head: 0 }
+        }
+
+        fn record(&mut self, count: u64) {
+            for index in self.head..self.head + count {
+                let entry = Entry { time: 1000 + index, thread: 7, event: Event::Mark { mark: 1, value: index } };
+                let bytes: Vec<u8> = entry.words(index).iter().flat_map(|word| word.to_le_bytes()).collect();
+                self.file.as_file().write_all_at(&bytes, RINGS + index % 64 * BYTES as u64).unwrap();
+            }
+            self.head += count;
+            self.file.as_file().write_all_at(&self.head.to_le_bytes(), 0).unwrap();
+        }
+    }
+
+    fn table() -> Rings {
+        Rings { magic: Rings::MAGIC, tsc_hz: 1, cpus: 1, entries: 64, rings_physical: RINGS, ..Rings::default() }
+    }
+
+    #[test]
+    fn what_is_recorded_between_two_visits_comes_in_order_and_what_was_overwritten_is_counted() {
+        let mut guest = Guest::new();
+        let mut follower = Follower::new(guest.file.path(), table()).unwrap();
+        let hello = Record::Hello {
+            version: wire::VERSION,
+            tsc_hz: 1,
+            cpus: 1,
+            cpus_offered: 1,
+            x2apic: false,
+            memory: 0,
+            bootloader: "",
+            firmware: wire::record::Firmware::Unknown,
+            cmdline: "",
+        };
+        let mut out = Vec::new();
+        append(&hello, &mut out);
+        for count in [0, 10, 50, 64, 3, 100, 1] {
+            guest.record(count);
+            follower.poll(&mut out).unwrap();
+        }
+        follower.finish(&mut out).unwrap();
+        let mut builder = Builder::default();
+        builder.push(&out);
+        let trace = builder.finish().unwrap();
+        assert_eq!((trace.len(), trace.lost()), (192, 36));
+        assert!(trace.lanes[0].events.is_sorted_by_key(|entry| entry.time));
+        assert!(trace.lanes[0].ended && trace.damaged == 0);
+    }
+}
