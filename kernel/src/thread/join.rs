@@ -136,9 +136,9 @@ impl<T> JoinHandle<T> {
             }
             switch::park();
         }
+        emit(Event::Joined { thread: self.thread.number() });
         let dead = self.thread.state.load(Ordering::Relaxed) == state::DEAD;
         assert!(dead, "joined a thread that still stands on its stack");
-        emit(Event::Joined { thread: self.thread.number() });
         let left = self.thread.join.lock().left.expect("a thread that ended says how");
         let end = match left.death() {
             Some(death) => Err(death),

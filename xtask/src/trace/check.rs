@@ -30,7 +30,7 @@ pub struct Findings {
     pub unchecked: u64,
 }
 
-/// A request that is still open this long after it began has not ended: in seconds, far above what a host's scheduler
+/// A request that is still open, or a stack that is still pending, this long after it began has not ended: in seconds, far above what a host's scheduler
 /// does to a virtual CPU, and below the kernel's own patience.
 const ENDS_WITHIN: u64 = 5;
 /// More violations than these say nothing new.
@@ -54,6 +54,8 @@ struct State {
     /// How many its unmapper had, when a slot was unmapped.
     unmapped: HashMap<u32, u64>,
     running: HashMap<u32, u16>,
+    /// Slots that were left and are not unmapped, and by which event.
+    waiting: HashMap<u32, At>,
     /// Threads that were spawned, and whether their stacks were left.
     left: HashMap<u32, bool>,
 }
@@ -88,6 +90,14 @@ pub fn check(trace: &Trace) -> Findings {
         for request in state.requests.values() {
             if last.entry.time.saturating_sub(request.begun.entry.time) > too_long {
                 findings.violations.push(request.never_ended());
+            }
+        }
+        let mut waiting: Vec<_> = state.waiting.iter().collect();
+        waiting.sort_unstable_by_key(|(_, at)| at.entry.time);
+        for (slot, at) in waiting {
+            if last.entry.time.saturating_sub(at.entry.time) > too_long {
+                let detail = format!("slot {}", super::text::slot((*slot).into()));
+                findings.violations.push(Violation { rule: rules::LEFT_ARE_UNMAPPED, at: *at, detail });
             }
         }
     }
@@ -157,6 +167,7 @@ impl State {
                 *self.done.entry(thread).or_default() += 1;
             }
             Event::Unmap { slot, .. } => {
+                self.waiting.remove(&slot);
                 self.unmapped.insert(slot, self.done.get(&thread).copied().unwrap_or(0));
             }
             Event::Free { slot } => {
@@ -182,7 +193,8 @@ impl State {
             Event::Spawn { thread, .. } => {
                 self.left.insert(thread, false);
             }
-            Event::OffStack { .. } => {
+            Event::OffStack { slot, .. } => {
+                self.waiting.insert(slot, *at);
                 if let Some(left) = self.left.get_mut(&thread) {
                     *left = true;
                 }
@@ -298,6 +310,10 @@ mod tests {
         let mut double = GOOD.to_vec();
         double.insert(3, (1, 2, Event::Switch { to: 71 }));
         seen.extend(broken(&double));
+        let mut lost = GOOD[..8].to_vec();
+        lost.extend([(0, 1, Event::Tick {}); 6000]);
+        assert_eq!(broken(&lost), [rules::LEFT_ARE_UNMAPPED]);
+        seen.push(rules::LEFT_ARE_UNMAPPED);
         for rule in rules::all() {
             assert!(seen.contains(&rule), "no case breaks '{rule}'");
         }
