@@ -14,6 +14,7 @@ pub mod console;
 pub mod boot;
 pub mod bug;
 pub mod cpu;
+mod debug;
 pub mod mem;
 pub mod misdeed;
 pub mod record;

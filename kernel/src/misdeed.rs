@@ -112,6 +112,25 @@ pub fn spin_masked(done: &dyn Fn() -> bool) {
     }
 }
 
+/// Spins for ever with a lock held.
+pub fn spin_with_lock_held() {
+    static LOCK: SpinLock<u64> = SpinLock::new("misdeed", 0);
+    let _held = LOCK.lock();
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Takes the interrupt table away and faults: the exception, the double fault and the CPU's shutdown, all in one.
+pub fn triple_fault() -> ! {
+    let none = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
+    // SAFETY: the machine does not go on after this, which is the point.
+    unsafe {
+        x86_64::instructions::tables::lidt(&none);
+        core::arch::asm!("ud2", options(noreturn))
+    }
+}
+
 /// Runs `f` with interrupts masked.
 pub fn with_interrupts_masked<R>(f: impl FnOnce() -> R) -> R {
     let _irqs = IrqsOff::new();

@@ -76,6 +76,12 @@ impl<S, const N: usize> Pending<S, N> {
     pub const fn none() -> Self {
         Self { stacks: [const { None }; N], count: 0 }
     }
+
+    /// Where the stacks and their number are in memory, for readers outside.
+    #[must_use]
+    pub const fn places(&self) -> (*const Option<S>, *const usize) {
+        (self.stacks.as_ptr(), &raw const self.count)
+    }
 }
 
 /// Stacks taken to be reaped.
@@ -108,6 +114,14 @@ impl<L, const N: usize> Reaper<L, N> {
             self.count.store(pending.count, Ordering::Relaxed);
             Ok(())
         })
+    }
+
+    /// Runs `f` on what is pending, with the lock held.
+    pub fn with_pending<S, R>(&self, f: impl FnOnce(&Pending<S, N>) -> R) -> R
+    where
+        L: Lock<Pending<S, N>>,
+    {
+        self.pending.with(|pending| f(pending))
     }
 
     /// How many are pending, at a glance: no order is promised, for deciding whether to take.

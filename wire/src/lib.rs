@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cmdline;
+pub mod debug;
 pub mod exit;
 pub mod frame;
 pub mod histogram;

@@ -73,6 +73,7 @@ fn try_kvm(qemu: &Qemu, loader: &Path, kernel: &Path) -> Result<String> {
             Some(words) => words.trim().to_owned(),
             None => format!("QEMU ended with {}", status.map_or("a signal".into(), |s| format!("status {s}"))),
         },
+        End::Stopped(why) => format!("the guest stopped ({why})"),
         End::Interrupted => "interrupted".into(),
     })
 }

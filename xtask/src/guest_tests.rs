@@ -153,6 +153,24 @@ pub const ALL: &[GuestTest] = &[
         "run=test test=an-overflow-with-a-lock-held-is-a-panic",
         Expect::Fail("double fault in the kernel: stack overflow"),
     ),
+    // Hangs and crashes: found, and told with what every CPU is at.
+    test(
+        "hangs::a-cpu-that-masks-interrupts-for-ever",
+        "run=test test=a-cpu-that-masks-interrupts-for-ever patience=2",
+        Expect::Fail("CPU 3: running, thread 'deaf'"),
+    ),
+    test(
+        "hangs::nobody-gives-up-a-lock",
+        "run=test test=nobody-gives-up-a-lock patience=2",
+        Expect::Fail("holds 'misdeed'"),
+    ),
+    test(
+        "hangs::all-cpus-with-a-lock-held",
+        "run=test test=all-cpus-hang-one-with-a-lock",
+        Expect::Fail("holds 'misdeed'"),
+    )
+    .limit_s(10),
+    test("hangs::a-triple-fault", "run=test test=a-triple-fault", Expect::Fail("CPU 0: running, thread 'main'")),
     // Guards.
     holds("guards::exact-to-the-byte", "run=test test=a-guard-is-exact-to-the-byte"),
     holds("guards::on-every-cpu-the-thread-dies-alone", "run=test test=an-overflow-on-every-cpu-ends-its-thread-alone"),

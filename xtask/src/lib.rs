@@ -9,6 +9,7 @@ pub mod cmd;
 pub mod error;
 pub mod guest_tests;
 pub mod image;
+pub mod inspect;
 pub mod launch;
 pub mod limine;
 pub mod options;

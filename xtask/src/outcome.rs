@@ -39,6 +39,8 @@ pub enum End {
     Exited(Option<i32>),
     /// By us, because of this.
     Hung(String),
+    /// It reset itself or switched itself off, which QEMU calls so.
+    Stopped(String),
     /// By us, because the user wanted it.
     Interrupted,
 }
@@ -146,6 +148,12 @@ impl Outcome {
         }
     }
 
+    /// Whether events have come.
+    #[must_use]
+    pub fn traced(&self) -> bool {
+        !self.trace_events.is_empty()
+    }
+
     /// Changes whenever the guest gets anywhere: everything it told but the time that passed.
     #[must_use]
     pub fn advance(&self) -> impl PartialEq + use<> {
@@ -172,6 +180,10 @@ impl Outcome {
         let said = self.verdict.as_ref();
         let status = match end {
             End::Hung(why) => return Verdict::Broken(format!("it hung: {why}")),
+            End::Stopped(why) if why == "guest-reset" => {
+                return Verdict::Broken("it crashed: it reset itself, as after a triple fault".into());
+            }
+            End::Stopped(why) => return Verdict::Broken(format!("it crashed: it stopped by itself ({why})")),
             End::Interrupted => return Verdict::Interrupted,
             End::Exited(status) => *status,
         };

@@ -27,6 +27,9 @@ pub enum Medium {
     },
 }
 
+const ASK: &str = "qmp";
+const LISTEN: &str = "qmp-events";
+
 /// A guest to be started.
 #[derive(Clone, Debug)]
 pub struct Guest {
@@ -60,11 +63,13 @@ pub struct Running {
 }
 
 impl Guest {
-    /// The QEMU command line, with QMP on `socket`.
+    /// The QEMU command line, with QMP on two sockets in `folder`: one to ask, one to listen.
     #[must_use]
-    pub fn command(&self, socket: &Path) -> Command {
+    pub fn command(&self, folder: &Path) -> Command {
         let mut qemu = Command::new(&self.qemu);
-        qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        // A guest that resets itself, as by a triple fault, stands still, to be looked at.
+        qemu.args(["-no-reboot", "-no-shutdown"]);
         let backend = if self.memory.is_some() { ",memory-backend=ram" } else { "" };
         qemu.arg("-machine").arg(format!("{}{backend}", self.board.name()));
         if let Some(file) = &self.memory {
@@ -89,7 +94,9 @@ impl Guest {
             Board::Microvm => ["-device", "isa-serial,index=1,chardev=records"],
             Board::Q35 | Board::Pc => ["-serial", "chardev:records"],
         });
-        qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
+        for socket in [ASK, LISTEN] {
+            qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", folder.join(socket).display()));
+        }
         match &self.medium {
             Medium::Direct { loader, kernel, command_line } => {
                 qemu.arg("-kernel").arg(loader).arg("-initrd").arg(kernel).arg("-append").arg(command_line);
@@ -111,7 +118,7 @@ impl Guest {
     pub fn start(&self) -> Result<Running> {
         let folder = tempfile::Builder::new().prefix("palisade").tempdir().context("cannot make a temporary folder")?;
         let (records, into) = std::io::pipe().context("cannot make a pipe")?;
-        let mut qemu = self.command(&folder.path().join("qmp"));
+        let mut qemu = self.command(folder.path());
         qemu.stdin(Stdio::from(into)).stdout(Stdio::piped()).stderr(Stdio::piped());
         end_with_us(&mut qemu);
         let mut child = qemu.spawn().context(format!("cannot run {}", self.qemu.display()))?;
@@ -133,10 +140,16 @@ fn end_with_us(qemu: &mut Command) {
 }
 
 impl Running {
-    /// Where QMP listens.
+    /// Where QMP is asked.
     #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("qmp")
+    pub fn ask(&self) -> PathBuf {
+        self.folder.path().join(ASK)
+    }
+
+    /// Where QMP tells of events.
+    #[must_use]
+    pub fn listen(&self) -> PathBuf {
+        self.folder.path().join(LISTEN)
     }
 
     /// QEMU's exit status, `None` for death by a signal. Waits for it.

@@ -1,15 +1,16 @@
 //! Putting names to addresses, with inlined functions, from the kernel image's line tables.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 /// An image's symbols.
-pub struct Symbols(Option<addr2line::Loader>);
+pub struct Symbols(Option<addr2line::Loader>, HashMap<String, u64>);
 
 impl Symbols {
     /// Those of the image at `path`; without any, addresses stay addresses.
     #[must_use]
     pub fn of(path: &Path) -> Self {
-        Self(addr2line::Loader::new(path).ok())
+        Self(addr2line::Loader::new(path).ok(), exported(path).unwrap_or_default())
     }
 
     /// The frames at `address`, innermost first, as `function at file:line`. A return address is looked up as the call
@@ -37,6 +38,12 @@ impl Symbols {
         found
     }
 
+    /// The address of a symbol.
+    #[must_use]
+    pub fn address(&self, name: &str) -> Option<u64> {
+        self.1.get(name).copied()
+    }
+
     /// What a line that begins with `backtrace` means; nothing for other lines.
     #[must_use]
     pub fn explain(&self, line: &str) -> Vec<String> {
@@ -46,6 +53,15 @@ impl Symbols {
         let lines = addresses.enumerate().flat_map(|(number, address)| self.frames(address, number > 0));
         fold_repeats(lines)
     }
+}
+
+/// Addresses of the symbols that the kernel exports for readers outside: those in capitals.
+fn exported(path: &Path) -> Option<HashMap<String, u64>> {
+    use object::{Object, ObjectSymbol};
+    let contents = std::fs::read(path).ok()?;
+    let file = object::File::parse(contents.as_slice()).ok()?;
+    let symbols = file.symbols().filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), symbol.address())));
+    Some(symbols.filter(|(name, _)| name.starts_with("PALISADE_")).collect())
 }
 
 /// Says of a line that repeats how often it does: a recursion is one line.

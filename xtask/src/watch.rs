@@ -1,11 +1,12 @@
 //! Watching a guest: its lines and records as they come, the deadlines, Ctrl-C, and the report when it hangs.
 
 use crate::error::{Context, Result};
+use crate::inspect::inspect;
 use crate::outcome::{End, Outcome};
 use crate::qemu::{Guest, Running};
-use crate::qmp;
+use crate::qmp::Qmp;
 use crate::symbols::Symbols;
-use crate::trace::follow::Follower;
+use crate::trace::{self, follow::Follower};
 use std::io::{BufRead, BufReader, Read};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +47,7 @@ enum Event {
     Records(Vec<u8>),
     Words(String),
     Closed,
+    Stopped(String),
 }
 
 /// The kernel's first line; firmware may have left its own words before it.
@@ -100,6 +102,10 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
                     }
                     Event::Words(words) => outcome.words += &words,
                     Event::Closed => open -= 1,
+                    Event::Stopped(why) => {
+                        look(&running, symbols, viewer, &mut outcome);
+                        break End::Stopped(why);
+                    }
                 }
                 if open == 0 {
                     break End::Exited(running.wait()?);
@@ -115,7 +121,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
         let too_silent = (heard.elapsed() > limits.silence).then_some(limits.silence);
         let why = too_silent.map(|limit| format!("nothing came from it for {} s", limit.as_secs()));
         if let Some(why) = why.or_else(|| too_long.map(|limit| format!("it did not end in {} s", limit.as_secs()))) {
-            report_hang(&running, symbols, viewer, &mut outcome);
+            look(&running, symbols, viewer, &mut outcome);
             break End::Hung(why);
         }
     };
@@ -126,7 +132,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
             Event::Line(line) => outcome.lines.push(line),
             Event::Records(bytes) => outcome.take(&bytes),
             Event::Words(words) => outcome.words += &words,
-            Event::Closed => {}
+            Event::Closed | Event::Stopped(_) => {}
         }
     }
     if let Some(follower) = &mut follower {
@@ -151,6 +157,12 @@ fn read_lines(running: &mut Running) -> Receiver<Event> {
             let _ = to.send(Event::Closed);
         });
     }
+    let (listen, told) = (running.listen(), to.clone());
+    thread::spawn(move || {
+        if let Some(why) = Qmp::connect(&listen).ok().and_then(Qmp::await_stop) {
+            let _ = told.send(Event::Stopped(why));
+        }
+    });
     pump(running.records.take(), to.clone(), Event::Records);
     pump(running.words.take(), to, |bytes| Event::Words(String::from_utf8_lossy(&bytes).into_owned()));
     events
@@ -183,23 +195,25 @@ fn pump(from: Option<impl Read + Send + 'static>, to: Sender<Event>, event: fn(V
     });
 }
 
-fn report_hang(running: &Running, symbols: &Symbols, viewer: &mut dyn Viewer, outcome: &mut Outcome) {
-    let lines = match qmp::registers(&running.socket()) {
-        Err(error) => vec![format!("QEMU does not say where the CPUs are: {error}")],
-        Ok(all) => all
-            .iter()
-            .map(|cpu| {
-                // Inlined into one another; the outermost says where it is, the innermost what it does.
-                let place = symbols.frames(cpu.rip, cpu.halted).join(" in ");
-                let masked = if cpu.rflags & 1 << 9 == 0 { "masked" } else { "on" };
-                let state = if cpu.halted { "halted" } else { "running" };
-                format!("CPU {}: {state}, interrupts {masked}, rip {:#x} {place}, rsp {:#x}", cpu.cpu, cpu.rip, cpu.rsp)
-            })
-            .collect(),
+/// Says what every CPU is at, and takes what the trace rings hold.
+fn look(running: &Running, symbols: &Symbols, viewer: &mut dyn Viewer, outcome: &mut Outcome) {
+    let found = match Qmp::connect(&running.ask()).and_then(|mut qmp| inspect(&mut qmp, symbols)) {
+        Ok(found) => found,
+        Err(error) => {
+            let line = format!("QEMU does not say where the CPUs are: {error}");
+            viewer.line(&line, &[]);
+            outcome.lines.push(line);
+            return;
+        }
     };
-    for line in lines {
-        viewer.line(&line, &[]);
-        outcome.lines.push(line);
+    for line in found.cpus.iter().flat_map(|cpu| cpu.lines()) {
+        viewer.line(line, &symbols.explain(line));
+        outcome.lines.push(line.to_owned());
+    }
+    if let Some(trace) = &found.trace
+        && !outcome.traced()
+    {
+        trace::write::frames(trace, &mut outcome.trace);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
 use crate::mem::{frames, tlb};
 use crate::sync::irq::IrqsOff;
-use crate::{bug, console, record, thread, time, trace};
+use crate::{bug, console, debug, record, thread, time, trace};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::{CpuId, CpuSet, MAX_CPUS};
@@ -108,6 +108,7 @@ unsafe extern "C" fn palisade_start() -> ! {
         answers.bootloader.1,
         answers.firmware,
     );
+    debug::describe();
     if options.trace == Trace::Lossless {
         record::mask_interrupts();
     }

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// A small value that belongs to one CPU (and its interrupt handlers). Underneath it is a relaxed atomic, so a stray
 /// read from elsewhere sees an old or a new value, never a torn one.
 #[repr(transparent)]
+#[derive(Debug)]
 pub(crate) struct Own<T> {
     bits: AtomicU64,
     kind: core::marker::PhantomData<T>,

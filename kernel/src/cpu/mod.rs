@@ -8,18 +8,21 @@ pub(crate) mod apic;
 pub(crate) mod cell;
 pub(crate) mod descriptors;
 pub(crate) mod entry;
+pub(crate) mod held;
 
 use crate::stats::CpuStats;
 use crate::thread::Thread;
 use crate::thread::queue::{RunQueue, Sleepers};
 use crate::trace::ring::Ring;
+use crate::trap::report::Snapshot;
+use crate::trap::watchdog::Watchdog;
 use alloc::boxed::Box;
 use cell::Own;
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
+use held::Held;
 use smp::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS};
-use spin::Once;
 
 /// What belongs to one CPU.
 #[repr(C)]
@@ -48,8 +51,16 @@ pub struct Cpu {
     pub(crate) slice: Own<u32>,
     /// Interrupts taken up to now; also a clock that stands still when the CPU hangs.
     pub(crate) interrupts: Own<u64>,
-    /// Where the last NMI found this CPU; other CPUs read it.
-    pub(crate) nmi_rip: AtomicU64,
+    /// Locks that it holds.
+    pub(crate) held: Held,
+    /// The shootdown request that it began and that is not done: 2^32 + generation, 0 if there is none.
+    pub(crate) request: Own<u64>,
+    /// Who has to acknowledge it.
+    pub(crate) request_targets: Own<u64>,
+    /// Where the last NMI found it.
+    pub(crate) snapshot: Snapshot,
+    /// Watches over the next CPU.
+    pub(crate) watchdog: Watchdog,
     pub(crate) descriptors: descriptors::Descriptors,
     pub(crate) apic: apic::Slot,
     /// Threads that are ready to run here; other CPUs add to it and steal from it.
@@ -64,7 +75,7 @@ pub struct Cpu {
 
 /// CPU 0, there from the first instruction.
 static BOOT_CPU: Cpu = Cpu::new(0);
-static CPUS: [Once<&'static Cpu>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 /// CPUs that are up and answer shootdowns.
 pub(crate) static REACHABLE: AtomicCpuSet = AtomicCpuSet::new();
 
@@ -85,7 +96,11 @@ impl Cpu {
             runs_threads: Own::<bool>::new(false),
             slice: Own::<u32>::new(0),
             interrupts: Own::<u64>::new(0),
-            nmi_rip: AtomicU64::new(0),
+            held: Held::new(),
+            request: Own::<u64>::new(0),
+            request_targets: Own::<u64>::new(0),
+            snapshot: Snapshot::new(),
+            watchdog: Watchdog::new(),
             descriptors: descriptors::Descriptors::new(),
             apic: apic::Slot::new(),
             run_queue: RunQueue::new(),
@@ -210,7 +225,8 @@ pub(crate) unsafe fn install(cpu: &'static Cpu) {
     cpu.this.store(address.cast_mut(), Ordering::Relaxed);
     cpu.set_current(&cpu.idle);
     x86_64::registers::model_specific::GsBase::write(x86_64::VirtAddr::from_ptr(address));
-    CPUS[cpu.id().index()].call_once(|| cpu);
+    // Release: pairs with the acquire in `get`.
+    CPUS[cpu.id().index()].store(address.cast_mut(), Ordering::Release);
 }
 
 /// The first CPU's data.
@@ -227,12 +243,18 @@ pub(crate) fn allocate(id: CpuId, apic_id: u32) -> &'static Cpu {
 
 /// The data of the CPU with this number, if it was started.
 pub(crate) fn get(id: CpuId) -> Option<&'static Cpu> {
-    CPUS[id.index()].get().copied()
+    // SAFETY: null, or a `&'static Cpu`.
+    unsafe { CPUS[id.index()].load(Ordering::Acquire).as_ref() }
 }
 
 /// All CPUs that were started.
 pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
-    CPUS.iter().filter_map(|cpu| cpu.get().copied())
+    (0..MAX_CPUS).filter_map(|number| get(CpuId::new(number)))
+}
+
+/// Where the table of CPUs is, for readers outside.
+pub(crate) fn table_address() -> u64 {
+    CPUS.as_ptr() as u64
 }
 
 /// The CPUs that are up.

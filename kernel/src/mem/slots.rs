@@ -26,6 +26,7 @@ const NONE: u32 = u32::MAX;
 
 /// A slot's number: class in the upper half, number in the class + 1 in the lower.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
 pub(crate) struct SlotId(NonZeroU32);
 
 /// What is known about a slot; read by fault handlers at any moment.

@@ -68,6 +68,15 @@ impl Machine for Hardware {
     }
 
     fn note(&self, step: Step) {
+        let cpu = cpu::this_racy();
+        match step {
+            Step::Requested { generation, targets } => {
+                cpu.request_targets.set(targets.bits());
+                cpu.request.set(1 << 32 | u64::from(generation));
+            }
+            Step::Completed { .. } => cpu.request.set(0),
+            Step::Answered { .. } => {}
+        }
         emit(match step {
             Step::Requested { generation, targets } => Event::Request { generation, targets: targets.bits() },
             Step::Answered { initiator, generation } => Event::Ack { generation, initiator: initiator.index() as u64 },

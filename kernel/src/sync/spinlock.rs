@@ -37,7 +37,8 @@ impl<T> SpinLock<T> {
         let me = irqs.cpu().id().index() as u32;
         let inner = self.inner.try_lock().unwrap_or_else(|| self.contended(me));
         self.owner.store(me, Ordering::Relaxed);
-        Guard { lock: self, inner: ManuallyDrop::new(inner), _irqs: irqs }
+        irqs.cpu().held.push(&self.name);
+        Guard { lock: self, inner: ManuallyDrop::new(inner), irqs }
     }
 
     #[cold]
@@ -91,14 +92,15 @@ impl<T> smp::reaper::Lock<T> for SpinLock<T> {
 pub struct Guard<'a, T> {
     lock: &'a SpinLock<T>,
     inner: ManuallyDrop<spin::MutexGuard<'a, T>>,
-    _irqs: IrqsOff,
+    irqs: IrqsOff,
 }
 
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
         self.lock.owner.store(NOBODY, Ordering::Relaxed);
+        self.irqs.cpu().held.pop(&self.lock.name);
         // SAFETY: `inner` is not used after this, and this runs once. Interrupts come back only after it, when the
-        // field `_irqs` is dropped.
+        // field `irqs` is dropped.
         unsafe { ManuallyDrop::drop(&mut self.inner) }
     }
 }

@@ -64,6 +64,7 @@ impl Left {
 }
 
 /// A stack whose thread has ended; still mapped, and its slot names the thread as owner.
+#[repr(transparent)]
 pub(crate) struct DeadStack(SlotId);
 
 type Stacks = SpinLock<Pending<DeadStack, MAX_CPUS>>;
@@ -159,6 +160,14 @@ fn complete(thread: &Thread) {
     if let Some(waiter) = waiter {
         switch::unpark(waiter);
     }
+}
+
+/// Where the pending stacks and their number are, for readers outside.
+pub(crate) fn pending_table() -> (u64, u64) {
+    REAPER.with_pending(|pending| {
+        let (stacks, count) = pending.places();
+        (stacks as u64, count as u64)
+    })
 }
 
 /// Stacks that wait to be reaped, at a glance.

@@ -21,6 +21,7 @@ const STACK_PAGES: u64 = 4;
 pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
     let stack = guarded::map_fresh(STACK_PAGES, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack)?;
     cpu.idle.set_name("idle");
+    super::register(&cpu.idle);
     cpu.idle.set_number(cpu.id().index() as u32 + 1);
     // It cannot be ended.
     cpu.idle.shields.set(1);

@@ -35,9 +35,10 @@ pub use switch::{park, yield_now};
 pub use table::live;
 
 pub(crate) use builder::set_defaults;
+pub(crate) use exit::pending_table;
 pub(crate) use exit::{Left, divert};
 pub(crate) use idle::prepare as prepare_idle;
-pub(crate) use table::pooled;
+pub(crate) use table::{first_of_all_address, pooled, register};
 
 use crate::cpu;
 use crate::cpu::cell::Own;
@@ -48,8 +49,7 @@ use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-/// Bytes of a thread's name that are kept.
-const NAME: usize = 24;
+use wire::debug::NAME;
 
 /// The states in the picture above.
 pub(crate) mod state {
@@ -96,6 +96,8 @@ pub struct Thread {
     /// Who still needs the object: the handle, and the stack until it is reaped.
     users: AtomicU32,
     name: SpinLock<([u8; NAME], usize)>,
+    /// The next of all thread objects.
+    all_link: AtomicPtr<Thread>,
 }
 
 // SAFETY: everything but `payload` is atomic or locked. `payload` is set by the spawner before the thread is READY, used
@@ -125,7 +127,26 @@ impl Thread {
             payload: UnsafeCell::new(None),
             users: AtomicU32::new(0),
             name: SpinLock::new("thread name", ([0; NAME], 0)),
+            all_link: AtomicPtr::new(core::ptr::null_mut()),
         }
+    }
+
+    /// Offsets of fields, for readers outside: next object, number, state, guards, shields, stack, last CPU.
+    pub(crate) const OFFSETS: [u64; 7] = [
+        core::mem::offset_of!(Self, all_link) as u64,
+        core::mem::offset_of!(Self, number) as u64,
+        core::mem::offset_of!(Self, state) as u64,
+        core::mem::offset_of!(Self, preempt_off) as u64,
+        core::mem::offset_of!(Self, shields) as u64,
+        core::mem::offset_of!(Self, stack) as u64,
+        core::mem::offset_of!(Self, last_cpu) as u64,
+    ];
+
+    /// Offsets of the bytes of the name and of their number.
+    pub(crate) fn name_offsets(&self) -> (u64, u64) {
+        let name = self.name.lock();
+        let from = |field: *const u8| (field as u64) - core::ptr::from_ref(self) as u64;
+        (from((&raw const name.0).cast()), from((&raw const name.1).cast()))
     }
 
     /// The number by which traces know it.

@@ -4,7 +4,7 @@ use super::queue::List;
 use super::{Thread, join, state};
 use crate::sync::SpinLock;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use smp::MAX_CPUS;
 
 static FREE: SpinLock<List> = SpinLock::new("threads", List::new());
@@ -17,7 +17,9 @@ static POOLED: AtomicUsize = AtomicUsize::new(0);
 pub(super) fn allocate() -> &'static Thread {
     let thread = FREE.lock().pop().unwrap_or_else(|| {
         POOLED.fetch_add(1, Ordering::Relaxed);
-        Box::leak(Box::new(Thread::new()))
+        let thread: &'static Thread = Box::leak(Box::new(Thread::new()));
+        register(thread);
+        thread
     });
     LIVE.fetch_add(1, Ordering::Relaxed);
     thread.number.store(next_number(), Ordering::Relaxed);
@@ -29,6 +31,22 @@ pub(super) fn allocate() -> &'static Thread {
     thread.shields.set(0);
     thread.users.store(2, Ordering::Relaxed);
     thread
+}
+
+/// The first of all thread objects.
+static ALL: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Adds an object to those that readers outside find.
+pub(crate) fn register(thread: &'static Thread) {
+    let _ = ALL.fetch_update(Ordering::Release, Ordering::Relaxed, |first| {
+        thread.all_link.store(first, Ordering::Relaxed);
+        Some(core::ptr::from_ref(thread).cast_mut())
+    });
+}
+
+/// Where the pointer to the first object is.
+pub(crate) fn first_of_all_address() -> u64 {
+    ALL.as_ptr() as u64
 }
 
 /// The next thread's number; those up to [`MAX_CPUS`] are the idle threads'.

@@ -73,6 +73,18 @@ fn enter(cpu: &Cpu, event: Event, thread: Option<u32>) -> u64 {
     index
 }
 
+/// Records a timer tick, unless nothing was recorded here since the one before: a CPU that hangs keeps in its ring what
+/// it did before it hung.
+pub(crate) fn tick(cpu: &Cpu) {
+    if cpu.trace.head() == cpu.trace.after_tick.get() {
+        cpu.trace.quiet_ticks.set(cpu.trace.quiet_ticks.get() + 1);
+    } else {
+        emit(Event::Tick { quiet: cpu.trace.quiet_ticks.get() });
+        cpu.trace.quiet_ticks.set(0);
+        cpu.trace.after_tick.set(cpu.trace.head());
+    }
+}
+
 /// Sets a mark: a number and a value that mean something to whoever sets it.
 pub fn mark(mark: u32, value: u64) {
     emit(Event::Mark { mark, value });

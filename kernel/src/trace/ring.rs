@@ -1,6 +1,7 @@
 //! The rings: one a CPU, of as many entries as the command line says, in one piece of memory that is set aside at boot,
 //! so that a reader outside finds all of it by one table.
 
+use crate::cpu::cell::Own;
 use crate::mem::PAGE_SIZE;
 use crate::mem::paging::hhdm;
 use core::arch::asm;
@@ -30,6 +31,9 @@ pub(crate) struct Ring {
     due: AtomicU64,
     /// The next entry to be sent. Belongs to whoever has the line.
     sent: AtomicU64,
+    /// The head after the latest tick that was recorded, and ticks since then that were not.
+    pub(super) after_tick: Own<u64>,
+    pub(super) quiet_ticks: Own<u32>,
 }
 
 /// What became of an entry that was looked for.
@@ -51,6 +55,8 @@ impl Ring {
             mask: AtomicU64::new(0),
             due: AtomicU64::new(u64::MAX),
             sent: AtomicU64::new(0),
+            after_tick: Own::<u64>::new(u64::MAX),
+            quiet_ticks: Own::<u32>::new(0),
         }
     }
 

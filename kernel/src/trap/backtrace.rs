@@ -6,7 +6,7 @@ use crate::mem::probe;
 use core::fmt;
 
 /// Return addresses that are kept.
-const DEPTH: usize = 16;
+pub(crate) const DEPTH: usize = 16;
 
 /// Where the code was, innermost first.
 #[derive(Clone, Copy)]

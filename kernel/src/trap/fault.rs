@@ -2,8 +2,8 @@
 
 use super::backtrace::Backtrace;
 use super::{DOUBLE_FAULT, PAGE_FAULT, report};
+use crate::cpu::Cpu;
 use crate::cpu::entry::Frame;
-use crate::cpu::{self, Cpu};
 use crate::mem::slots::{Hit, Region, SlotId, slot_of};
 use crate::mem::{PAGE_SIZE, slots};
 use crate::record;
@@ -133,9 +133,4 @@ impl core::fmt::Display for Place {
             Self::Text(text) => f.write_str(text),
         }
     }
-}
-
-/// The thread that runs here, for reports.
-pub(super) fn current_thread() -> &'static Thread {
-    cpu::current()
 }

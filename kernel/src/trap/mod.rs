@@ -5,6 +5,7 @@ pub(crate) mod fault;
 mod nmi;
 mod panic;
 pub(crate) mod report;
+pub(crate) mod watchdog;
 
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::Frame;
@@ -13,7 +14,7 @@ use crate::mem::{probe, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
-use crate::trace::{Event, emit};
+use crate::trace::{self, Event, emit};
 use x86_64::registers::control::Cr2;
 
 pub(crate) use panic::somebody_panicked;
@@ -57,12 +58,18 @@ fn exception(cpu: &'static Cpu, frame: &mut Frame) {
 /// Serves an interrupt and ends it.
 fn serve(cpu: &'static Cpu, vector: u8) {
     cpu.interrupts.add(1);
-    emit(Event::Receive { vector: vector.into() });
+    let recorded = vector != vector::TIMER;
+    if recorded {
+        emit(Event::Receive { vector: vector.into() });
+    }
     let irqs = IrqsOff::by_hardware();
     match vector {
         vector::TIMER => {
             cpu.stats.ticks.add(1);
-            switch::tick(cpu, time::now());
+            trace::tick(cpu);
+            let now = time::now();
+            switch::tick(cpu, now);
+            watchdog::look(cpu, now);
         }
         vector::RESCHEDULE => cpu.need_resched.set(true),
         vector::SHOOTDOWN => tlb::serve(),
@@ -70,7 +77,9 @@ fn serve(cpu: &'static Cpu, vector: u8) {
         vector::SPURIOUS => return, // needs no end
         _ => panic!("an interrupt that nobody asked for: vector {vector:#x}"),
     }
-    emit(Event::Served { vector: vector.into() });
+    if recorded {
+        emit(Event::Served { vector: vector.into() });
+    }
     apic::end_of_interrupt(&irqs);
 }
 

@@ -10,9 +10,8 @@ use x86_64::instructions::{hlt, interrupts};
 
 pub(super) fn handle(frame: &Frame) {
     let cpu = cpu::this_racy();
-    // Release: pairs with the acquire in `report`; who sees the address sees this NMI done.
     trace::emit_in_nmi(Event::Nmi { rip: frame.rip });
-    cpu.nmi_rip.store(frame.rip, Ordering::Release);
+    cpu.snapshot.take(frame);
     if panic::somebody_panicked() {
         stop();
     }

@@ -1,7 +1,7 @@
 //! Panics: the first CPU stops all others, reports once, and ends the run as failed.
 
 use super::backtrace::Backtrace;
-use super::{fault, nmi, report};
+use super::{nmi, report};
 use crate::boot;
 use crate::cpu::{self, apic};
 use crate::sync::irq::IrqsOff;
@@ -38,12 +38,9 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let _ = write!(message, "{info}");
     // SAFETY: all other CPUs are stopped, or about to be and not writing for long.
     unsafe {
-        fault::current_thread().with_name_in_panic(|name| {
-            crate::console::write_in_panic(format_args!(
-                "\n{}: panic in thread '{name}': {info}\n    backtrace{trace}\n",
-                cpu.id()
-            ));
-        });
+        crate::console::write_in_panic(format_args!("\n{}: panic: {info}\n", cpu.id()));
+        report::tell(cpu, "panicked", (cpu.interrupt_depth.get() + 1).cast_unsigned(), trace.addresses());
+        report::others(cpu);
         crate::record::with_line_in_panic(|line| line.send(&Record::Panic { cpu: me as u16, message: message.text() }));
         crate::trace::finish_in_panic();
         crate::record::with_line_in_panic(|line| {

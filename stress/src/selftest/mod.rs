@@ -3,6 +3,7 @@
 
 mod exits;
 mod guards;
+mod hangs;
 mod machine;
 mod mappings;
 mod scheduling;
@@ -18,7 +19,7 @@ use wire::Record;
 type Test = (&'static str, fn(&Context));
 
 const TESTS: &[&[Test]] =
-    &[machine::TESTS, guards::TESTS, exits::TESTS, scheduling::TESTS, mappings::TESTS, shootdown::TESTS];
+    &[machine::TESTS, guards::TESTS, exits::TESTS, scheduling::TESTS, mappings::TESTS, shootdown::TESTS, hangs::TESTS];
 
 /// Runs the test of this name; whatever it checks, nothing may be left behind.
 ///

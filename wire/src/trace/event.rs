@@ -4,6 +4,7 @@
 //! fixes how it is packed and how it is shown.
 
 use bitflags::bitflags;
+use core::fmt;
 
 bitflags! {
     /// Groups of events, to record some and not others.
@@ -175,8 +176,8 @@ events! {
     4 Halt "halt" IDLE {}
     /// The CPU goes on after a halt.
     5 Wake "wake" IDLE {}
-    /// A timer tick.
-    6 Tick "tick" IRQ {}
+    /// A timer tick. Those before it were not recorded, as long as nothing else was: `quiet` of them.
+    6 Tick "tick" IRQ { a quiet: Field::Number; }
     /// `thread` is made, with the stack `slot`.
     7 Spawn "spawn" SCHED { a thread: Field::Thread; b slot: Field::Slot; }
     /// The name of the thread that the event speaks for: 12 bytes of it.
@@ -284,6 +285,51 @@ pub const fn name_words(name: &str) -> (u32, u64) {
     words
 }
 
+/// A set of CPUs in words: `0-2,5`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus(pub u64);
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("none");
+        }
+        let has = |cpu: u32| cpu < 64 && self.0 >> cpu & 1 == 1;
+        let mut comma = "";
+        let mut cpu = 0;
+        while cpu < 64 {
+            if has(cpu) {
+                let first = cpu;
+                while has(cpu + 1) {
+                    cpu += 1;
+                }
+                write!(f, "{comma}{first}")?;
+                if cpu > first {
+                    write!(f, "-{cpu}")?;
+                }
+                comma = ",";
+            }
+            cpu += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A slot of addresses in words: its size and its number, `16K/3`.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotName(pub u32);
+
+impl fmt::Display for SlotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kib = 16u64 << (self.0 >> 16 & 0x1f);
+        let number = (self.0 & 0xffff).wrapping_sub(1);
+        match kib {
+            ..1024 => write!(f, "{kib}K/{number}"),
+            _ => write!(f, "{}M/{number}", kib >> 10),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,6 +348,12 @@ mod tests {
             assert_eq!(event.category(), info.category);
         }
         assert!(Event::from_raw(0, 0, 0).is_none() && Event::from_raw(63, 0, 0).is_none());
+    }
+
+    #[test]
+    fn sets_of_cpus_are_short() {
+        let words = [0, 1, 0b1110_0101, u64::MAX].map(|set| Cpus(set).to_string());
+        assert_eq!(words, ["none", "0", "0,2,5-7", "0-63"]);
     }
 
     #[test]

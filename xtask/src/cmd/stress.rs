@@ -117,7 +117,11 @@ pub fn run(args: Args) -> Result<()> {
     print!("{}", report.text());
     let trace = show.trace.finish()?;
     if let Some(path) = &trace {
-        println!("{}", told_of_trace(path, &outcome)?);
+        let read = read::file(path)?;
+        if matches!(verdict, Verdict::Broken(_)) {
+            crate::inspect::last_events(&read).iter().for_each(|line| println!("{line}"));
+        }
+        println!("{}", told_of_trace(path, &read, &outcome));
     }
     if let Some(file) = json {
         file.write(&report.json())?;
@@ -180,14 +184,13 @@ impl Args {
 }
 
 /// What the trace file holds, and how to look at it.
-fn told_of_trace(path: &Path, outcome: &Outcome) -> Result<String> {
-    let trace = read::file(path)?;
+fn told_of_trace(path: &Path, trace: &trace::Trace, outcome: &Outcome) -> String {
     let mut told = format!("trace      {} events, {} lost", trace.len(), trace.lost());
     if outcome.damaged > 0 {
         told += &format!(", {} bytes damaged", outcome.damaged);
     }
     told += &format!(": cargo xtask trace {}", path.display());
-    Ok(told)
+    told
 }
 
 /// Checks the trace, and says what came of it.

@@ -7,6 +7,7 @@ use super::rules::{self, Life};
 use super::{At, Trace, is_idle};
 use std::collections::HashMap;
 use wire::trace::Event;
+use wire::trace::event::{Cpus, SlotName};
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub fn check(trace: &Trace) -> Findings {
         waiting.sort_unstable_by_key(|(_, at)| at.entry.time);
         for (slot, at) in waiting {
             if last.entry.time.saturating_sub(at.entry.time) > too_long {
-                let detail = format!("slot {}", super::text::slot((*slot).into()));
+                let detail = format!("slot {}", SlotName(*slot));
                 findings.violations.push(Violation { rule: rules::LEFT_ARE_UNMAPPED, at: *at, detail });
             }
         }
@@ -123,7 +124,7 @@ fn blind(trace: &Trace) -> Vec<(u64, u64)> {
 
 impl Request {
     fn never_ended(&self) -> Violation {
-        let missing = super::text::cpus(self.missing);
+        let missing = Cpus(self.missing);
         let detail = format!("request {}:{}; not acknowledged by {missing}", self.cpu, self.generation);
         Violation { rule: rules::REQUESTS_END, at: self.begun, detail }
     }
@@ -150,7 +151,7 @@ impl State {
                         let detail = format!(
                             "request {initiator}:{generation}; open is generation {}, to be acknowledged by {}",
                             request.generation,
-                            super::text::cpus(request.missing)
+                            Cpus(request.missing)
                         );
                         broken(rules::ONLY_ASKED_ACK, detail);
                     }
@@ -161,7 +162,7 @@ impl State {
                 if let Some(request) = self.requests.remove(&at.cpu)
                     && (request.missing != 0 || request.generation != generation)
                 {
-                    let missing = super::text::cpus(request.missing);
+                    let missing = Cpus(request.missing);
                     broken(rules::ACKS_BEFORE_DONE, format!("request {}:{generation}; not by {missing}", at.cpu));
                 }
                 *self.done.entry(thread).or_default() += 1;
@@ -174,7 +175,7 @@ impl State {
                 if let Some(before) = self.unmapped.remove(&slot)
                     && self.done.get(&thread).copied().unwrap_or(0) <= before
                 {
-                    broken(rules::DONE_BEFORE_FREE, format!("slot {}", super::text::slot(slot.into())));
+                    broken(rules::DONE_BEFORE_FREE, format!("slot {}", SlotName(slot)));
                 }
             }
             Event::Wait { masked, .. } if masked > 0 => {
@@ -213,7 +214,7 @@ impl State {
         if let Some(was) = self.slots.insert(slot, step.to)
             && !step.from.contains(&was)
         {
-            broken(step.rule, format!("slot {} was {was:?}", super::text::slot(slot.into())));
+            broken(step.rule, format!("slot {} was {was:?}", SlotName(slot)));
         }
     }
 }
@@ -311,7 +312,7 @@ mod tests {
         double.insert(3, (1, 2, Event::Switch { to: 71 }));
         seen.extend(broken(&double));
         let mut lost = GOOD[..8].to_vec();
-        lost.extend([(0, 1, Event::Tick {}); 6000]);
+        lost.extend([(0, 1, Event::Tick { quiet: 0 }); 6000]);
         assert_eq!(broken(&lost), [rules::LEFT_ARE_UNMAPPED]);
         seen.push(rules::LEFT_ARE_UNMAPPED);
         for rule in rules::all() {
@@ -335,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_request_that_stays_open_is_told() {
-        let mut trace = trace(&[(0, 70, Event::Request { generation: 1, targets: 2 }), (1, 2, Event::Tick {})]);
+        let mut trace =
+            trace(&[(0, 70, Event::Request { generation: 1, targets: 2 }), (1, 2, Event::Tick { quiet: 0 })]);
         assert!(check(&trace).violations.is_empty());
         trace.lane(1).events[0].time = 6000;
         assert_eq!(check(&trace).violations[0].rule, rules::REQUESTS_END);

@@ -1,12 +1,12 @@
 //! Following the rings of a running guest through the file behind its memory: the trace path that costs the guest
 //! nothing but the writing, and loses nothing while the host comes by often enough.
 
+use super::write::{PIECE, append};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use wire::Record;
-use wire::frame::{MAX, encode};
 use wire::trace::entry::{BYTES, HEAD_STRIDE, WORDS};
 use wire::trace::pack::Packer;
 use wire::trace::{Entry, Rings};
@@ -14,9 +14,6 @@ use wire::trace::{Entry, Rings};
 /// Guest memory up to here lies in the file at its physical address: q35 and pc put no more below the hole for devices
 /// when there is more.
 pub const MOST_MEMORY_MIB: u32 = 2048;
-
-/// Bytes of packed events in a record.
-const PIECE: usize = MAX - 64;
 
 /// Follows the rings.
 #[derive(Debug)]
@@ -113,11 +110,6 @@ impl Follower {
     }
 }
 
-fn append(record: &Record<'_>, out: &mut Vec<u8>) {
-    let mut buffer = [0; MAX];
-    out.extend_from_slice(encode(record, &mut buffer).expect("a piece fits a frame"));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,19 +151,8 @@ mod tests {
     fn what_is_recorded_between_two_visits_comes_in_order_and_what_was_overwritten_is_counted() {
         let mut guest = Guest::new();
         let mut follower = Follower::new(guest.file.path(), table()).unwrap();
-        let hello = Record::Hello {
-            version: wire::VERSION,
-            tsc_hz: 1,
-            cpus: 1,
-            cpus_offered: 1,
-            x2apic: false,
-            memory: 0,
-            bootloader: "",
-            firmware: wire::record::Firmware::Unknown,
-            cmdline: "",
-        };
         let mut out = Vec::new();
-        append(&hello, &mut out);
+        append(&crate::trace::read::hello(1), &mut out);
         for count in [0, 10, 50, 64, 3, 100, 1] {
             guest.record(count);
             follower.poll(&mut out).unwrap();

@@ -18,6 +18,7 @@ pub mod read;
 pub mod rings;
 pub mod rules;
 pub mod text;
+pub mod write;
 
 use std::collections::HashMap;
 use wire::trace::{Entry, Event};

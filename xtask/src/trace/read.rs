@@ -126,25 +126,28 @@ pub fn file(path: &Path) -> Result<Trace> {
     })
 }
 
+/// The hello with which a trace begins that did not come from a guest.
+#[must_use]
+pub const fn hello(tsc_hz: u64) -> Record<'static> {
+    Record::Hello {
+        version: wire::VERSION,
+        tsc_hz,
+        cpus: 0,
+        cpus_offered: 0,
+        x2apic: false,
+        memory: 0,
+        bootloader: "",
+        firmware: wire::record::Firmware::Unknown,
+        cmdline: "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use wire::frame::{MAX, encode};
     use wire::trace::pack::Packer;
     use wire::trace::{Entry, Event};
-
-    /// The hello that every test's file begins with.
-    const HELLO: Record<'_> = Record::Hello {
-        version: wire::VERSION,
-        tsc_hz: 1_000_000_000,
-        cpus: 2,
-        cpus_offered: 2,
-        x2apic: false,
-        memory: 0,
-        bootloader: "",
-        firmware: wire::record::Firmware::Unknown,
-        cmdline: "run=stress",
-    };
 
     /// A record as a frame.
     fn framed(record: &Record<'_>) -> Vec<u8> {
@@ -174,7 +177,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_counted_and_placed() {
         let stream = [
-            framed(&HELLO),
+            framed(&hello(1_000_000_000)),
             piece(1, 0, &marks(0, 3)),
             piece(1, 5, &marks(5, 2)),
             framed(&Record::TraceEnd { cpu: 1, events: 9 }),
@@ -186,8 +189,8 @@ mod tests {
 
     #[test]
     fn a_stream_cut_anywhere_gives_what_came_before() {
-        let stream = [framed(&HELLO), piece(0, 0, &marks(0, 9)), piece(1, 0, &marks(0, 9))].concat();
-        let hello = framed(&HELLO).len();
+        let stream = [framed(&hello(1_000_000_000)), piece(0, 0, &marks(0, 9)), piece(1, 0, &marks(0, 9))].concat();
+        let hello = framed(&hello(1_000_000_000)).len();
         for end in hello..stream.len() {
             let mut builder = Builder::default();
             builder.push(&stream[..end]);
@@ -200,10 +203,14 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_costs_one_piece_and_shows() {
-        let mut stream =
-            [framed(&HELLO), piece(0, 0, &marks(0, 9)), piece(0, 9, &marks(9, 9)), piece(0, 18, &marks(18, 9))]
-                .concat();
-        let at = framed(&HELLO).len() + piece(0, 0, &marks(0, 9)).len() + 12;
+        let mut stream = [
+            framed(&hello(1_000_000_000)),
+            piece(0, 0, &marks(0, 9)),
+            piece(0, 9, &marks(9, 9)),
+            piece(0, 18, &marks(18, 9)),
+        ]
+        .concat();
+        let at = framed(&hello(1_000_000_000)).len() + piece(0, 0, &marks(0, 9)).len() + 12;
         stream[at] ^= 0x10;
         let trace = built(&stream);
         assert_eq!((trace.len(), trace.lost()), (18, 9));
@@ -212,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_is_no_trace_is_said_to_be_none() {
-        for bytes in [b"hello\0world\0".to_vec(), Vec::new(), framed(&HELLO)] {
+        for bytes in [b"hello\0world\0".to_vec(), Vec::new(), framed(&hello(1_000_000_000))] {
             let mut builder = Builder::default();
             builder.push(&bytes);
             assert!(matches!(builder.finish(), Err(Error::CannotRun(_))));
@@ -221,7 +228,8 @@ mod tests {
 
     #[test]
     fn events_of_all_cpus_come_in_the_order_of_time() {
-        let trace = built(&[framed(&HELLO), piece(0, 0, &marks(0, 50)), piece(1, 0, &marks(20, 50))].concat());
+        let trace =
+            built(&[framed(&hello(1_000_000_000)), piece(0, 0, &marks(0, 50)), piece(1, 0, &marks(20, 50))].concat());
         let times: Vec<u64> = trace.merged().map(|at| at.entry.time).collect();
         assert!(times.is_sorted() && times.len() == 100);
     }

@@ -78,7 +78,7 @@ mod tests {
             if index == 90 {
                 continue; // taken, and never filled
             }
-            let entry = Entry { time: index, thread: 1, event: Event::Tick {} };
+            let entry = Entry { time: index, thread: 1, event: Event::Tick { quiet: 0 } };
             for (at, word) in entry.words(index).into_iter().enumerate() {
                 let place = (index % 64) as usize * BYTES + at * 8;
                 ring[place..place + 8].copy_from_slice(&word.to_le_bytes());

@@ -3,7 +3,7 @@
 use super::{At, Names, Trace};
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use wire::trace::event::{Field, FieldInfo, VECTORS};
+use wire::trace::event::{Cpus, Field, FieldInfo, SlotName, VECTORS};
 
 /// Writes the events to `out`.
 ///
@@ -64,8 +64,8 @@ fn shown(names: &Names, field: FieldInfo, value: u64, other: u64) -> Option<(&'s
         Field::Cpu => value.to_string(),
         Field::Generation => (value as u32).to_string(),
         Field::Thread => names.of(value as u32),
-        Field::Cpus => cpus(value),
-        Field::Slot => slot(value),
+        Field::Cpus => Cpus(value).to_string(),
+        Field::Slot => SlotName(value as u32).to_string(),
         Field::Address => format!("{value:#x}"),
         Field::Vector => match VECTORS.iter().find(|(vector, _)| u64::from(*vector) == value) {
             Some((_, name)) => (*name).into(),
@@ -87,50 +87,10 @@ fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A set of CPUs: `0-2,5`.
-#[must_use]
-pub fn cpus(set: u64) -> String {
-    let mut text = String::new();
-    let mut cpu = 0;
-    while cpu < 64 {
-        if set >> cpu & 1 == 0 {
-            cpu += 1;
-            continue;
-        }
-        let first = cpu;
-        while cpu < 63 && set >> (cpu + 1) & 1 == 1 {
-            cpu += 1;
-        }
-        let comma = if text.is_empty() { "" } else { "," };
-        let _ = match cpu - first {
-            0 => write!(text, "{comma}{first}"),
-            _ => write!(text, "{comma}{first}-{cpu}"),
-        };
-        cpu += 1;
-    }
-    if text.is_empty() { "none".into() } else { text }
-}
-
-/// A slot: its size and its number, `16K/3`.
-#[must_use]
-pub fn slot(bits: u64) -> String {
-    let kib = 16u64 << (bits >> 16 & 0x1f);
-    let number = (bits & 0xffff).wrapping_sub(1);
-    match kib {
-        ..1024 => format!("{kib}K/{number}"),
-        _ => format!("{}M/{number}", kib >> 10),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use wire::trace::{Entry, Event};
-
-    #[test]
-    fn sets_of_cpus_are_short() {
-        assert_eq!([cpus(0), cpus(1), cpus(0b1110_0101), cpus(u64::MAX)], ["none", "0", "0,2,5-7", "0-63"]);
-    }
 
     #[test]
     fn an_event_is_a_line_that_says_all_of_it() {
