@@ -15,6 +15,7 @@ pub mod boot;
 pub mod bug;
 pub mod cpu;
 mod debug;
+mod interleave;
 pub mod mem;
 pub mod misdeed;
 pub mod record;

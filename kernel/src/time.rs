@@ -83,6 +83,12 @@ pub(crate) fn timer_count(interrupts_hz: u32) -> u32 {
     count.clamp(1, u32::MAX.into()) as u32
 }
 
+/// The local APIC timer's periods in so many cycles of the time-stamp counter, at least 1.
+pub(crate) fn timer_periods(cycles: u64) -> u32 {
+    let periods = u128::from(cycles) * u128::from(TIMER_HZ.load(Ordering::Relaxed)) / u128::from(tsc_hz().max(1));
+    periods.clamp(1, u32::MAX.into()) as u32
+}
+
 /// Measures the time-stamp counter and the local APIC timer. Once, on the first CPU.
 pub(crate) fn calibrate(irqs: &IrqsOff) {
     apic::start_timer_for_measuring(irqs);

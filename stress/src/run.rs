@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use kernel::stats::Totals;
 use kernel::thread::{Builder, JoinHandle};
-use kernel::{mem, println, record, thread, time};
+use kernel::{mem, println, record, thread, time, trace};
 use wire::Record;
 
 /// Between two progress records.
@@ -33,6 +33,7 @@ pub fn stress() -> Result<(), &'static str> {
     let until = begun + time::cycles(Duration::from_secs(options.seconds.into()));
     let mut round = 0;
     while if options.rounds > 0 { round < options.rounds } else { time::now() < until } {
+        trace::round(round);
         workload::round(options.workload, &context, round);
         round += 1;
         if failure::count() > 0 {
@@ -42,6 +43,10 @@ pub fn stress() -> Result<(), &'static str> {
 
     let elapsed = time::now() - begun;
     account.settle(&Account::now());
+    if failure::count() == 0 {
+        // What follows is reporting; it takes as long as the host takes to listen.
+        trace::set_recording(false);
+    }
     DONE.store(true, Ordering::Relaxed);
     for watcher in watchers {
         failure::check(watcher.join().is_ok(), "watchers live", format_args!("one of the run's own threads died"));

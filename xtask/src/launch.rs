@@ -23,6 +23,9 @@ pub struct Launch {
     pub accel: Choice,
     /// The boot path, in words.
     pub boot: String,
+    kernel: PathBuf,
+    /// Where the Limine in the ISO is from.
+    limine: Option<PathBuf>,
     /// Holds the ISO, and the guest's memory if that is a file, while the guest runs.
     work: tempfile::TempDir,
     memory_folder: Option<tempfile::TempDir>,
@@ -43,6 +46,7 @@ impl Launch {
         let accel = accelerator::choose(machine.accel, &qemu, &loader, &kernel)?;
         let work = tempfile::Builder::new().prefix("palisade").tempdir().context("cannot make a temporary folder")?;
         let boot = settle(machine)?;
+        let mut limine = None;
         let (medium, words) = match boot {
             Way::Direct(why) => {
                 let command_line = command_line.to_owned();
@@ -53,6 +57,7 @@ impl Launch {
                 image::make(&folder, &kernel, command_line, &iso)?;
                 let words =
                     format!("Limine from {}, {}", folder.display(), if uefi.is_some() { "UEFI" } else { "BIOS" });
+                limine = Some(folder);
                 (Medium::Iso { iso, uefi }, words)
             }
         };
@@ -65,7 +70,32 @@ impl Launch {
             board: machine.machine,
             memory: None,
         };
-        Ok(Self { guest, symbols: Symbols::of(&kernel), qemu, accel, boot: words, work, memory_folder: None })
+        Ok(Self {
+            guest,
+            symbols: Symbols::of(&kernel),
+            qemu,
+            accel,
+            boot: words,
+            kernel,
+            limine,
+            work,
+            memory_folder: None,
+        })
+    }
+
+    /// Gives the guest another command line.
+    ///
+    /// # Errors
+    /// If it boots from an ISO, and that cannot be made anew.
+    pub fn set_command_line(&mut self, words: &str) -> Result<()> {
+        match &mut self.guest.medium {
+            Medium::Direct { command_line, .. } => *command_line = words.to_owned(),
+            Medium::Iso { iso, .. } => {
+                let folder = self.limine.as_deref().expect("an ISO is made with a Limine");
+                image::make(folder, &self.kernel, words, iso)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the guest's memory into a file, where the host reads the trace rings.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod guest_tests;
 pub mod image;
 pub mod inspect;
+pub mod json_file;
 pub mod launch;
 pub mod limine;
 pub mod options;

@@ -2,9 +2,9 @@
 
 use crate::error::{Context, Error, Result};
 use crate::options::{Accel, Board};
-use std::io::PipeReader;
+use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// How this guest boots.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub struct Guest {
 pub struct Running {
     child: Child,
     /// Serial 1: text.
-    pub text: Option<ChildStdout>,
+    pub text: Option<PipeReader>,
     /// Serial 2: records.
     pub records: Option<PipeReader>,
     /// QEMU's own words.
@@ -83,6 +83,9 @@ impl Guest {
             Accel::TcgSingle => &["-accel", "tcg,thread=single"],
             Accel::Icount => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
         });
+        if self.starts_stopped() {
+            qemu.arg("-S");
+        }
         qemu.arg("-smp").arg(self.smp.to_string()).arg("-m").arg(format!("{}M", self.mem));
         qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
         // The serial lines go into pipes that QEMU inherits: as cheap as files, and nothing is lost. Serial 2 takes the
@@ -111,21 +114,38 @@ impl Guest {
         qemu
     }
 
+    /// Whether the guest waits for QMP's `cont`. Whatever QEMU is told while the guest runs makes the CPUs change turns, so
+    /// where instructions are counted, all is said before it starts.
+    #[must_use]
+    pub fn starts_stopped(&self) -> bool {
+        self.accel == Accel::Icount
+    }
+
     /// Starts it.
     ///
     /// # Errors
     /// If QEMU does not start.
     pub fn start(&self) -> Result<Running> {
         let folder = tempfile::Builder::new().prefix("palisade").tempdir().context("cannot make a temporary folder")?;
-        let (records, into) = std::io::pipe().context("cannot make a pipe")?;
+        let (records, into) = roomy_pipe().context("cannot make a pipe")?;
+        let (text, text_into) = roomy_pipe().context("cannot make a pipe")?;
         let mut qemu = self.command(folder.path());
-        qemu.stdin(Stdio::from(into)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        qemu.stdin(Stdio::from(into)).stdout(Stdio::from(text_into)).stderr(Stdio::piped());
         end_with_us(&mut qemu);
         let mut child = qemu.spawn().context(format!("cannot run {}", self.qemu.display()))?;
         drop(qemu); // and with it our end of the pipe that QEMU writes to
-        let (text, words) = (child.stdout.take(), child.stderr.take());
-        Ok(Running { child, text, records: Some(records), words, folder })
+        let words = child.stderr.take();
+        Ok(Running { child, text: Some(text), records: Some(records), words, folder })
     }
+}
+
+/// A pipe with room for a second or two of a guest's words: a guest that finds it full waits, and runs otherwise than it
+/// would have.
+fn roomy_pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
+    let (from, into) = std::io::pipe()?;
+    #[cfg(target_os = "linux")]
+    let _ = nix::fcntl::fcntl(&into, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20)); // less is a matter of luck, not an error
+    Ok((from, into))
 }
 
 /// Ctrl-C is ours to handle, and QEMU does not outlive us.

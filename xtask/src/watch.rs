@@ -66,7 +66,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     let interrupted = interrupt_flag()?;
     let begun = Instant::now();
     let mut running = guest.start()?;
-    let events = read_lines(&mut running);
+    let events = read_lines(&mut running, guest.starts_stopped());
     let mut outcome = Outcome::default();
     let (mut open, mut heard) = (3, Instant::now());
     let mut follower: Option<Follower> = None;
@@ -142,7 +142,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     Ok((outcome, end))
 }
 
-fn read_lines(running: &mut Running) -> Receiver<Event> {
+fn read_lines(running: &mut Running, stopped: bool) -> Receiver<Event> {
     let (to, events) = channel();
     if let Some(text) = running.text.take() {
         let to = to.clone();
@@ -159,7 +159,11 @@ fn read_lines(running: &mut Running) -> Receiver<Event> {
     }
     let (listen, told) = (running.listen(), to.clone());
     thread::spawn(move || {
-        if let Some(why) = Qmp::connect(&listen).ok().and_then(Qmp::await_stop) {
+        let Ok(mut qmp) = Qmp::connect(&listen) else { return };
+        if stopped && qmp.execute("cont", serde_json::json!({})).is_err() {
+            return;
+        }
+        if let Some(why) = qmp.await_stop() {
             let _ = told.send(Event::Stopped(why));
         }
     });

@@ -24,7 +24,7 @@ use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
 use crate::mem::{frames, tlb};
 use crate::sync::irq::IrqsOff;
-use crate::{bug, console, debug, record, thread, time, trace};
+use crate::{bug, console, debug, interleave, record, thread, time, trace};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::{CpuId, CpuSet, MAX_CPUS};
@@ -96,6 +96,7 @@ unsafe extern "C" fn palisade_start() -> ! {
     thread::set_defaults(options.stack_pages, options.guard_pages);
     thread::set_exit_delay(options.delay);
     time::set_patience(options.patience);
+    interleave::init(options.interleave, options.seed);
     give_stacks(cpu);
     tlb::came_online();
     start_others(&answers, cpu.apic_id.get(), used);

@@ -107,6 +107,12 @@ pub(crate) fn start_timer(irqs: &IrqsOff, count: u32) {
     });
 }
 
+/// Lets the timer that runs begin again, with a tick after `count` of its periods.
+pub(crate) fn restart_timer(irqs: &IrqsOff, count: u32) {
+    // SAFETY: the timer's vector has a handler.
+    with(irqs, |apic| unsafe { apic.set_timer_initial(count) });
+}
+
 /// Lets the timer count down from its highest value without interrupting, to be measured; `timer_count` reads it.
 pub(crate) fn start_timer_for_measuring(irqs: &IrqsOff) {
     // SAFETY: the timer is masked.

@@ -10,6 +10,7 @@ pub(crate) mod watchdog;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::Frame;
 use crate::cpu::{self, Cpu};
+use crate::interleave;
 use crate::mem::{probe, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
@@ -67,6 +68,9 @@ fn serve(cpu: &'static Cpu, vector: u8) {
         vector::TIMER => {
             cpu.stats.ticks.add(1);
             trace::tick(cpu);
+            if cpu.id().index() == 0 {
+                interleave::draw(&irqs);
+            }
             let now = time::now();
             switch::tick(cpu, now);
             watchdog::look(cpu, now);

@@ -1,16 +1,16 @@
 //! `cargo xtask stress`.
 
 use crate::artifacts::{self, Kind};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::json_file::JsonFile;
 use crate::launch::Launch;
-use crate::options::Machine;
+use crate::options::{Accel, Boot, Machine};
 use crate::outcome::{Outcome, Verdict};
 use crate::report::Report;
 use crate::trace::file::TraceFile;
 use crate::trace::{self, read};
 use crate::watch::{Limits, Viewer, watch};
 use clap::builder::PossibleValuesParser;
-use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,9 +25,9 @@ use wire::trace::Categories;
 pub struct Args {
     #[command(flatten)]
     machine: Machine,
-    /// How long, in seconds of the guest's time.
-    #[arg(long, value_name = "S", default_value_t = 10, conflicts_with = "rounds", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    seconds: u32,
+    /// How long, in seconds of the guest's time [default: 10].
+    #[arg(long, value_name = "S", conflicts_with = "rounds", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    seconds: Option<u32>,
     /// How many rounds, in place of a time.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: Option<u64>,
@@ -67,6 +67,16 @@ pub struct Args {
     /// Record all events, by way of the guest's memory, and check them against the rules.
     #[arg(long, conflicts_with_all = ["trace", "trace_events"])]
     check: bool,
+    /// Run so that the same seed gives the same run, to the last instruction: instructions are counted in place of time,
+    /// and the seed decides when CPUs take turns.
+    #[arg(long, conflicts_with_all = ["accel", "boot", "trace"])]
+    deterministic: bool,
+    /// In a deterministic run, the longest that a CPU goes on before another has its turn, in instructions.
+    #[arg(long, value_name = "N", default_value_t = INTERLEAVE, requires = "deterministic", value_parser = clap::value_parser!(u32).range(100..=1_000_000_000))]
+    interleave: u32,
+    /// Run one seed after the other, so many of them, until one breaks a promise.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "json")]
+    explore: Option<u64>,
     /// Put a fault back on purpose, to see it found; builds an image of its own.
     #[arg(long, value_parser = names(Bug::ALL.iter().map(|b| b.name())))]
     bug: Option<String>,
@@ -91,42 +101,55 @@ fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
 /// Seconds that a guest may be silent: it tells of its progress twice a second, but on a busy host CPUs stand still.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// Rounds of a deterministic run that says neither rounds nor seconds: its guest's seconds are long.
+const DETERMINISTIC_ROUNDS: u64 = 20;
+/// The longest interval between two changes of CPU in a deterministic run, in instructions: of the order of a spawn or a
+/// shootdown, so that one in a few is cut at any of its instructions.
+const INTERLEAVE: u32 = 5_000;
+
 /// Does it.
 ///
 /// # Errors
 /// If it cannot run, or a promise broke.
-pub fn run(args: Args) -> Result<()> {
-    let seed = args.seed.unwrap_or_else(draw_seed);
-    let options = args.kernel_options(seed);
+pub fn run(mut args: Args) -> Result<()> {
+    if args.deterministic {
+        args.machine.accel = Accel::Icount;
+        args.machine.boot = Boot::Direct; // reading a disk takes a time of its own
+    }
+    let first = args.seed.unwrap_or_else(draw_seed);
     let json = args.json.as_deref().map(JsonFile::open).transpose()?;
     let kind = if args.bug.is_some() { Kind::SeededBugs } else { Kind::Release };
-    let mut launch = Launch::prepare(&args.machine, kind, &options.to_string())?;
-    if options.trace == Trace::Ram {
+    let mut launch = Launch::prepare(&args.machine, kind, &args.kernel_options(first).to_string())?;
+    if args.trace_mode() == Trace::Ram {
         launch.memory_in_file()?;
     }
-    let again = args.again(seed);
-    println!("{}, {} CPUs, {} MiB: {}", launch.boot, args.machine.smp, args.machine.mem, options);
+    match args.explore {
+        None => one(&args, &launch, first, json),
+        Some(seeds) => explore(&args, &mut launch, first, seeds),
+    }
+}
 
-    let limits = Limits { total: None, silence: SILENCE };
-    let trace_file = args.trace_out.clone().unwrap_or_else(|| artifacts::folder().join("last.trace"));
-    let mut show = Show::new(TraceFile::new(trace_file));
-    let (outcome, end) = watch(&launch.guest, &launch.symbols, limits, &mut show)?;
-    show.end_line();
-    let verdict = outcome.judge(&end);
-    let report = Report { launch: &launch, outcome: &outcome, verdict: &verdict, again: &again, seed };
+/// One run, with all that is to be said of it.
+fn one(args: &Args, launch: &Launch, seed: u64, json: Option<JsonFile>) -> Result<()> {
+    println!("{}, {} CPUs, {} MiB: {}", launch.boot, args.machine.smp, args.machine.mem, args.kernel_options(seed));
+    let Run { outcome, verdict, trace } = once(args, launch, false)?;
+    let again = args.again(seed);
+    let report = Report { launch, outcome: &outcome, verdict: &verdict, again: &again, seed };
     print!("{}", report.text());
-    let trace = show.trace.finish()?;
     if let Some(path) = &trace {
         let read = read::file(path)?;
         if matches!(verdict, Verdict::Broken(_)) {
             crate::inspect::last_events(&read).iter().for_each(|line| println!("{line}"));
         }
         println!("{}", told_of_trace(path, &read, &outcome));
+        if args.deterministic {
+            println!("trace hash {:016x}: the same in every run of this line", read.hash());
+        }
     }
     if let Some(file) = json {
         file.write(&report.json())?;
     }
-    if args.check {
+    if args.check && matches!(verdict, Verdict::Passed | Verdict::Broken(_)) {
         check(trace.as_deref())?;
     }
     match verdict {
@@ -135,6 +158,55 @@ pub fn run(args: Args) -> Result<()> {
         Verdict::CannotRun(why) => Err(Error::CannotRun(why)),
         Verdict::Interrupted => Err(Error::Interrupted),
     }
+}
+
+/// One run after the other, each with the next seed, until one breaks a promise.
+fn explore(args: &Args, launch: &mut Launch, first: u64, seeds: u64) -> Result<()> {
+    for seed in first..first.saturating_add(seeds) {
+        launch.set_command_line(&args.kernel_options(seed).to_string())?;
+        let begun = Instant::now();
+        let Run { verdict, trace, .. } = once(args, launch, true)?;
+        let took = begun.elapsed().as_secs_f64();
+        let hash = match &trace {
+            Some(path) if args.deterministic => format!(", trace hash {:016x}", read::file(path)?.hash()),
+            _ => String::new(),
+        };
+        match verdict {
+            Verdict::Passed => println!("seed {seed}: passed ({took:.1} s{hash})"),
+            Verdict::CannotRun(why) => return Err(Error::CannotRun(why)),
+            Verdict::Interrupted => return Err(Error::Interrupted),
+            Verdict::Broken(why) => {
+                println!("seed {seed}: FAILED ({took:.1} s{hash}): {why}");
+                println!("again: {}", args.again(seed));
+                if let Some(path) = trace {
+                    println!("trace: cargo xtask trace {}", path.display());
+                }
+                return Err(Error::Broken);
+            }
+        }
+        if args.check {
+            check(trace.as_deref())?;
+        }
+    }
+    println!("{seeds} seeds from {first} on: all passed");
+    Ok(())
+}
+
+/// What a run came to.
+struct Run {
+    outcome: Outcome,
+    verdict: Verdict,
+    trace: Option<PathBuf>,
+}
+
+fn once(args: &Args, launch: &Launch, quiet: bool) -> Result<Run> {
+    let limits = Limits { total: None, silence: SILENCE };
+    let trace_file = args.trace_out.clone().unwrap_or_else(|| artifacts::folder().join("last.trace"));
+    let mut show = Show::new(TraceFile::new(trace_file), quiet);
+    let (outcome, end) = watch(&launch.guest, &launch.symbols, limits, &mut show)?;
+    show.end_line();
+    let verdict = outcome.judge(&end);
+    Ok(Run { outcome, verdict, trace: show.trace.finish()? })
 }
 
 /// A seed that a person can copy: 32 bits of what the standard library's hasher is seeded with.
@@ -150,36 +222,51 @@ impl Args {
             workload: Workload::by_name(&self.workload).expect(known),
             protocol: Protocol::by_name(&self.protocol).expect(known),
             seed,
-            seconds: self.seconds,
-            rounds: self.rounds.unwrap_or(0),
+            seconds: self.seconds.unwrap_or(Options::default().seconds),
+            rounds: self.rounds(),
             stack_pages: self.stack_pages,
             guard_pages: self.guard_pages,
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
             trace: self.trace_mode(),
             trace_events: self.trace_events,
+            interleave: if self.deterministic { self.interleave } else { 0 },
             bug: self.bug.as_deref().map(|name| Bug::by_name(name).expect(known)),
             ..Options::default()
+        }
+    }
+
+    fn rounds(&self) -> u64 {
+        match self.rounds {
+            Some(rounds) => rounds,
+            None if self.deterministic && self.seconds.is_none() => DETERMINISTIC_ROUNDS,
+            None => 0,
         }
     }
 
     fn trace_mode(&self) -> Trace {
         match self.trace.as_deref() {
             Some("off") => Trace::Off,
-            _ if self.check || self.trace_path == "ram" => Trace::Ram,
+            // In a deterministic run the guest must not wait for the host to take what it sends.
+            _ if self.check || self.deterministic || self.trace_path == "ram" => Trace::Ram,
             Some(mode) => Trace::by_name(mode).expect("clap has checked the name"),
             None if self.trace_out.is_some() => Trace::Stream,
             None => Trace::Ring,
         }
     }
 
-    /// The command line that repeats this run: as it was given, with the seed.
+    /// The command line that repeats the run with this seed: as it was given otherwise.
     fn again(&self, seed: u64) -> String {
-        let mut words: Vec<String> = std::env::args().skip(1).collect();
-        if self.seed.is_none() {
-            words.extend(["--seed".into(), seed.to_string()]);
+        let mut words: Vec<String> = Vec::new();
+        let mut given = std::env::args().skip(1);
+        while let Some(word) = given.next() {
+            match word.as_str() {
+                "--seed" | "--explore" => drop(given.next()),
+                other if other.starts_with("--seed=") || other.starts_with("--explore=") => {}
+                _ => words.push(word),
+            }
         }
-        format!("cargo xtask {}", words.join(" "))
+        format!("cargo xtask {} --seed {seed}", words.join(" "))
     }
 }
 
@@ -202,48 +289,20 @@ fn check(path: Option<&Path>) -> Result<()> {
     if findings.violations.is_empty() { Ok(()) } else { Err(Error::Broken) }
 }
 
-/// The results' file: opened before the run, so that one that cannot be written is told before time is spent; replaced
-/// as a whole at the end.
-struct JsonFile {
-    path: PathBuf,
-    new: tempfile::NamedTempFile,
-}
-
-impl JsonFile {
-    fn open(path: &Path) -> Result<Self> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let what = format!("cannot write {}", path.display());
-        if path.is_dir() {
-            return Err(Error::CannotRun(format!("{what}: it is a folder")));
-        }
-        Ok(Self { path: path.to_owned(), new: tempfile::NamedTempFile::new_in(folder).context(what)? })
-    }
-
-    fn write(mut self, value: &serde_json::Value) -> Result<()> {
-        let what = format!("cannot write {}", self.path.display());
-        writeln!(self.new, "{value:#}").context(&what)?;
-        let file = self.new.persist(&self.path).context(&what)?;
-        // Temporary files are for their owner only; results are not.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let _ = file.set_permissions(fs::Permissions::from_mode(0o644));
-        }
-        Ok(())
-    }
-}
-
 /// Guest lines as they come, and one line of progress: in place on a terminal, now and then elsewhere.
 struct Show {
     in_place: bool,
     shown: Instant,
     open: bool,
     trace: TraceFile,
+    /// Nothing is shown.
+    quiet: bool,
 }
 
 impl Show {
-    fn new(trace: TraceFile) -> Self {
-        Self { in_place: std::io::stdout().is_terminal(), shown: Instant::now(), open: false, trace }
+    fn new(trace: TraceFile, quiet: bool) -> Self {
+        let in_place = std::io::stdout().is_terminal();
+        Self { in_place, shown: Instant::now(), open: false, trace, quiet }
     }
 
     fn end_line(&mut self) {
@@ -255,6 +314,9 @@ impl Show {
 
 impl Viewer for Show {
     fn line(&mut self, line: &str, meaning: &[String]) {
+        if self.quiet {
+            return;
+        }
         self.end_line();
         println!("| {line}");
         meaning.iter().for_each(|frame| println!("|       {frame}"));
@@ -267,7 +329,7 @@ impl Viewer for Show {
     fn records(&mut self, outcome: &Outcome) {
         let every = Duration::from_millis(if self.in_place { 200 } else { 2000 });
         let Some(progress) = outcome.progress else { return };
-        if self.shown.elapsed() < every || outcome.verdict.is_some() {
+        if self.quiet || self.shown.elapsed() < every || outcome.verdict.is_some() {
             return;
         }
         self.shown = Instant::now();

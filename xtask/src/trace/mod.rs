@@ -20,8 +20,11 @@ pub mod rules;
 pub mod text;
 pub mod write;
 
+use crc::{CRC_64_XZ, Crc};
 use std::collections::HashMap;
 use wire::trace::{Entry, Event};
+
+static CRC: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
 
 /// What the CPUs did.
 #[derive(Clone, Debug, Default)]
@@ -144,6 +147,21 @@ impl Trace {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lanes.iter().map(Lane::lost).sum()
+    }
+
+    /// A checksum (CRC-64/XZ) of all events with their times, and of what is missing: two runs that did the same at the
+    /// same times have the same.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let mut digest = CRC.digest();
+        for lane in &self.lanes {
+            digest.update(&u64::from(lane.cpu).to_le_bytes());
+            for entry in &lane.events {
+                entry.words(0).iter().for_each(|word| digest.update(&word.to_le_bytes()));
+            }
+            digest.update(&lane.lost().to_le_bytes());
+        }
+        digest.finalize()
     }
 
     /// The time of the first event: where the shown times count from.
