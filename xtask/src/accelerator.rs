@@ -61,8 +61,17 @@ pub fn choose(asked: Accel, qemu: &Qemu, loader: &Path, kernel: &Path) -> Result
 fn try_kvm(qemu: &Qemu, loader: &Path, kernel: &Path) -> Result<String> {
     let medium =
         Medium::Direct { loader: loader.into(), kernel: kernel.into(), command_line: "run=test test=boot".into() };
-    let guest =
-        Guest { qemu: qemu.path.clone(), accel: Accel::Kvm, medium, smp: 1, mem: 128, board: Board::Q35, memory: None };
+    let guest = Guest {
+        qemu: qemu.path.clone(),
+        accel: Accel::Kvm,
+        medium,
+        smp: 1,
+        mem: 128,
+        board: Board::Q35,
+        memory: None,
+        gdb: None,
+        core: None,
+    };
     let limits = Limits { total: Some(PATIENCE), silence: PATIENCE };
     let (outcome, end) = watch(&guest, &Symbols::of(Path::new("")), limits, &mut Nobody)?;
     Ok(match end {

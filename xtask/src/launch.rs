@@ -69,6 +69,8 @@ impl Launch {
             mem: machine.mem,
             board: machine.machine,
             memory: None,
+            gdb: None,
+            core: None,
         };
         Ok(Self {
             guest,
@@ -81,6 +83,12 @@ impl Launch {
             work,
             memory_folder: None,
         })
+    }
+
+    /// The kernel image.
+    #[must_use]
+    pub fn kernel(&self) -> &Path {
+        &self.kernel
     }
 
     /// Gives the guest another command line.

@@ -7,6 +7,7 @@ pub mod accelerator;
 pub mod artifacts;
 pub mod cmd;
 pub mod error;
+pub mod gdb;
 pub mod guest_tests;
 pub mod image;
 pub mod inspect;

@@ -15,9 +15,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a stress workload and give a verdict, counts and latencies.
-    Stress(cmd::stress::Args),
+    Stress(Box<cmd::stress::Args>),
     /// Run all tests: on the host, and in QEMU.
     Test(cmd::test::Args),
+    /// Boot a stress run under gdb.
+    Debug(Box<cmd::debug::Args>),
     /// Show a trace that a run has left, or check it.
     Trace(cmd::trace::Args),
     /// Boot the image with any kernel command line.
@@ -32,7 +34,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let end = match Cli::parse().command {
-        Command::Stress(args) => cmd::stress::run(args),
+        Command::Stress(args) => cmd::stress::run(*args),
+        Command::Debug(args) => cmd::debug::run(*args),
         Command::Test(args) => cmd::test::run(args),
         Command::Trace(args) => cmd::trace::run(args),
         Command::Run(args) => cmd::run::run(args),
@@ -48,5 +51,16 @@ fn main() -> ExitCode {
             }
             ExitCode::from(error.code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
     }
 }

@@ -47,6 +47,10 @@ pub struct Guest {
     pub board: Board,
     /// The guest's memory is this file, made anew.
     pub memory: Option<PathBuf>,
+    /// It waits for gdb on this socket.
+    pub gdb: Option<PathBuf>,
+    /// Its memory goes into this file if it hangs or crashes, as a core for gdb.
+    pub core: Option<PathBuf>,
 }
 
 /// A guest that runs. Dropping it ends QEMU.
@@ -89,8 +93,12 @@ impl Guest {
             Accel::TcgSingle => &["-accel", "tcg,thread=single"],
             Accel::Icount => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
         });
-        if self.starts_stopped() {
+        if self.starts_stopped() || self.gdb.is_some() {
             qemu.arg("-S");
+        }
+        if let Some(socket) = &self.gdb {
+            let chardev = format!("socket,id=gdb,path={},server=on,wait=off", socket.display());
+            qemu.arg("-chardev").arg(chardev).args(["-gdb", "chardev:gdb"]);
         }
         qemu.arg("-smp").arg(self.smp.to_string()).arg("-m").arg(format!("{}M", self.mem));
         qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
@@ -176,6 +184,25 @@ impl Running {
     #[must_use]
     pub fn listen(&self) -> PathBuf {
         self.folder.path().join(LISTEN)
+    }
+
+    /// Waits until QEMU has made a file.
+    ///
+    /// # Errors
+    /// If it ends instead.
+    pub fn await_file(&mut self, path: &Path) -> Result<()> {
+        // No event tells of it.
+        while !path.exists() {
+            if let Some(status) = self.child.try_wait().context("cannot wait for QEMU")? {
+                let mut words = String::new();
+                if let Some(mut from) = self.words.take() {
+                    let _ = std::io::Read::read_to_string(&mut from, &mut words);
+                }
+                return Err(Error::CannotRun(format!("QEMU ended with {status}: {}", words.trim())));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// QEMU's exit status, `None` for death by a signal. Waits for it.

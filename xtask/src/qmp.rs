@@ -98,6 +98,17 @@ impl Qmp {
         }
     }
 
+    /// Writes a core for gdb: all of the guest's memory, at the virtual addresses at which it sees it, and all registers.
+    ///
+    /// # Errors
+    /// If QEMU cannot.
+    pub fn core(&mut self, path: &Path) -> io::Result<()> {
+        self.from.get_ref().set_read_timeout(Some(Duration::from_secs(120)))?; // it may be gigabytes
+        let path = std::path::absolute(path)?;
+        self.execute("dump-guest-memory", json!({"paging": true, "protocol": format!("file:{}", path.display())}))?;
+        Ok(())
+    }
+
     /// The registers of all CPUs.
     ///
     /// # Errors

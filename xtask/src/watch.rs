@@ -8,6 +8,7 @@ use crate::qmp::Qmp;
 use crate::symbols::Symbols;
 use crate::trace::{self, follow::Follower};
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -103,7 +104,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
                     Event::Words(words) => outcome.words += &words,
                     Event::Closed => open -= 1,
                     Event::Stopped(why) => {
-                        look(&running, symbols, viewer, &mut outcome);
+                        look(&running, guest.core.as_deref(), symbols, viewer, &mut outcome);
                         break End::Stopped(why);
                     }
                 }
@@ -121,7 +122,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
         let too_silent = (heard.elapsed() > limits.silence).then_some(limits.silence);
         let why = too_silent.map(|limit| format!("nothing came from it for {} s", limit.as_secs()));
         if let Some(why) = why.or_else(|| too_long.map(|limit| format!("it did not end in {} s", limit.as_secs()))) {
-            look(&running, symbols, viewer, &mut outcome);
+            look(&running, guest.core.as_deref(), symbols, viewer, &mut outcome);
             break End::Hung(why);
         }
     };
@@ -200,7 +201,7 @@ fn pump(from: Option<impl Read + Send + 'static>, to: Sender<Event>, event: fn(V
 }
 
 /// Says what every CPU is at, and takes what the trace rings hold.
-fn look(running: &Running, symbols: &Symbols, viewer: &mut dyn Viewer, outcome: &mut Outcome) {
+fn look(running: &Running, core: Option<&Path>, symbols: &Symbols, viewer: &mut dyn Viewer, outcome: &mut Outcome) {
     let found = match Qmp::connect(&running.ask()).and_then(|mut qmp| inspect(&mut qmp, symbols)) {
         Ok(found) => found,
         Err(error) => {
@@ -210,6 +211,15 @@ fn look(running: &Running, symbols: &Symbols, viewer: &mut dyn Viewer, outcome: 
             return;
         }
     };
+    if let Some(core) = core {
+        let dumped = Qmp::connect(&running.ask()).and_then(|mut qmp| qmp.core(core));
+        let line = match dumped {
+            Ok(()) => format!("its memory is in {}: cargo xtask debug --core FILE", core.display()),
+            Err(error) => format!("its memory cannot be written to {}: {error}", core.display()),
+        };
+        viewer.line(&line, &[]);
+        outcome.lines.push(line);
+    }
     for line in found.cpus.iter().flat_map(|cpu| cpu.lines()) {
         viewer.line(line, &symbols.explain(line));
         outcome.lines.push(line.to_owned());

@@ -29,7 +29,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let me = cpu.id().index() as u32;
     match PANICKED.compare_exchange(NOBODY, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
-        Err(first) if first == me => boot::exit_now(wire::exit::FAIL), // a panic in the report: enough was said
+        Err(first) if first == me => boot::palisade_exit(wire::exit::FAIL), // a panic in the report: enough was said
         Err(_) => nmi::stop(),
     }
     apic::stop_others();
@@ -47,7 +47,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
             line.send(&Record::Verdict { passed: false, reason: "a CPU panicked" });
         });
     }
-    boot::exit_now(wire::exit::FAIL)
+    boot::palisade_exit(wire::exit::FAIL)
 }
 
 /// Text cut to what a record has room for.

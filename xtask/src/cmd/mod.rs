@@ -1,6 +1,7 @@
 //! The commands, one a module: its options, which are its help, and what it does.
 
 pub mod clean;
+pub mod debug;
 pub mod doctor;
 pub mod image;
 pub mod run;

@@ -77,6 +77,9 @@ pub struct Args {
     /// Run one seed after the other, so many of them, until one breaks a promise.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "json")]
     explore: Option<u64>,
+    /// If the guest hangs or crashes, write its memory to this file: a core, for `cargo xtask debug --core`.
+    #[arg(long = "core-out", value_name = "FILE")]
+    core_out: Option<PathBuf>,
     /// Put a fault back on purpose, to see it found; builds an image of its own.
     #[arg(long, value_parser = names(Bug::ALL.iter().map(|b| b.name())))]
     bug: Option<String>,
@@ -112,17 +115,10 @@ const INTERLEAVE: u32 = 5_000;
 /// # Errors
 /// If it cannot run, or a promise broke.
 pub fn run(mut args: Args) -> Result<()> {
-    if args.deterministic {
-        args.machine.accel = Accel::Icount;
-        args.machine.boot = Boot::Direct; // reading a disk takes a time of its own
-    }
     let first = args.seed.unwrap_or_else(draw_seed);
     let json = args.json.as_deref().map(JsonFile::open).transpose()?;
-    let kind = if args.bug.is_some() { Kind::SeededBugs } else { Kind::Release };
-    let mut launch = Launch::prepare(&args.machine, kind, &args.kernel_options(first).to_string())?;
-    if args.trace_mode() == Trace::Ram {
-        launch.memory_in_file()?;
-    }
+    args.seed = Some(first);
+    let mut launch = args.launch()?;
     match args.explore {
         None => one(&args, &launch, first, json),
         Some(seeds) => explore(&args, &mut launch, first, seeds),
@@ -216,6 +212,25 @@ fn draw_seed() -> u64 {
 }
 
 impl Args {
+    /// All up to the start, with the seed that was given, or 1.
+    ///
+    /// # Errors
+    /// Whatever is missing or does not build.
+    pub fn launch(&self) -> Result<Launch> {
+        let mut machine = self.machine.clone();
+        if self.deterministic {
+            machine.accel = Accel::Icount;
+            machine.boot = Boot::Direct; // reading a disk takes a time of its own
+        }
+        let kind = if self.bug.is_some() { Kind::SeededBugs } else { Kind::Release };
+        let mut launch = Launch::prepare(&machine, kind, &self.kernel_options(self.seed.unwrap_or(1)).to_string())?;
+        if self.trace_mode() == Trace::Ram {
+            launch.memory_in_file()?;
+        }
+        launch.guest.core.clone_from(&self.core_out);
+        Ok(launch)
+    }
+
     fn kernel_options(&self, seed: u64) -> Options<'static> {
         let known = "clap has checked the name";
         Options {
