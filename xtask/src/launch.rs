@@ -70,7 +70,7 @@ impl Launch {
             board: machine.machine,
             memory: None,
             gdb: None,
-            core: None,
+            core: machine.core_out.clone(),
         };
         Ok(Self {
             guest,

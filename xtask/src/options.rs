@@ -78,10 +78,22 @@ pub struct Machine {
     /// The QEMU to use [default: $PALISADE_QEMU, then qemu-system-x86_64 in PATH].
     #[arg(long, value_name = "PATH")]
     pub qemu: Option<PathBuf>,
+    /// If the guest hangs or crashes, write its memory to this file: a core, for `cargo xtask debug --core`.
+    #[arg(long, value_name = "FILE")]
+    pub core_out: Option<PathBuf>,
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { smp: 4, mem: 512, boot: Boot::Direct, accel: Accel::Tcg, machine: Board::Q35, limine: None, qemu: None }
+        Self {
+            smp: 4,
+            mem: 512,
+            boot: Boot::Direct,
+            accel: Accel::Tcg,
+            machine: Board::Q35,
+            limine: None,
+            qemu: None,
+            core_out: None,
+        }
     }
 }

@@ -77,9 +77,6 @@ pub struct Args {
     /// Run one seed after the other, so many of them, until one breaks a promise.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "json")]
     explore: Option<u64>,
-    /// If the guest hangs or crashes, write its memory to this file: a core, for `cargo xtask debug --core`.
-    #[arg(long = "core-out", value_name = "FILE")]
-    core_out: Option<PathBuf>,
     /// Put a fault back on purpose, to see it found; builds an image of its own.
     #[arg(long, value_parser = names(Bug::ALL.iter().map(|b| b.name())))]
     bug: Option<String>,
@@ -227,7 +224,6 @@ impl Args {
         if self.trace_mode() == Trace::Ram {
             launch.memory_in_file()?;
         }
-        launch.guest.core.clone_from(&self.core_out);
         Ok(launch)
     }
 
