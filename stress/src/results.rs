@@ -1,5 +1,6 @@
 //! What a run sends at its end: counts and latencies.
 
+use crate::workload;
 use kernel::stats::{self, Latency, Totals};
 use kernel::{record, time};
 use wire::Record;
@@ -18,6 +19,7 @@ pub fn send(before: &Totals, rounds: u64, elapsed: u64) {
         count(name, value - earlier[at]);
         at += 1;
     });
+    workload::send_trace_cost(count);
     count("run.rounds", rounds);
     count("run.elapsed-ns", time::nanoseconds(elapsed));
     for latency in Latency::ALL {

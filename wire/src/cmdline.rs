@@ -66,6 +66,8 @@ named! {
         Overflow = "overflow",
         /// One-page shootdowns and bare IPI round trips in turn, the other CPUs waiting in a pause loop.
         Latency = "latency",
+        /// Rounds of `abort-storm` with events recorded and without, in turn, to learn what recording costs.
+        TraceCost = "trace-cost",
     }
 }
 
@@ -373,7 +375,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..6, p in 0usize..2, b in prop::option::of(0usize..7), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..7, p in 0usize..2, b in prop::option::of(0usize..7), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
             let options = Options {
                 seed, rounds, seconds, delay,
                 workload: Workload::ALL[w],

@@ -95,6 +95,10 @@ impl Report<'_> {
             ("stacks reaped a second", per("stacks.reaped", "run.elapsed-ns").map(|rate| rate * 1e9)),
             ("stacks reaped a batch", per("stacks.reaped", "stacks.reap-batches")),
             ("shootdown IPIs a reaped stack", per("stacks.reap-ipis", "stacks.reaped")),
+            (
+                "slower with events recorded, %",
+                per("trace.rounds-with-ns", "trace.rounds-without-ns").map(|r| (r - 1.0) * 100.0),
+            ),
             ("IPIs a shootdown", per("shootdown.ipis", "shootdown.requests")),
         ];
         rates.into_iter().filter_map(|(name, rate)| rate.map(|rate| (name, rate))).collect()

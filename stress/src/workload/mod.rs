@@ -4,10 +4,12 @@ mod abort_storm;
 mod cross_abort;
 mod latency;
 mod overflow;
+mod trace_cost;
 mod unmap_storm;
 
 pub use abort_storm::touch_whole_stack;
 pub use overflow::expect_guard;
+pub use trace_cost::send as send_trace_cost;
 pub use unmap_storm::run as change_under_all_eyes;
 
 use crate::failure;
@@ -46,6 +48,7 @@ pub fn round(workload: Workload, context: &Context, round: u64) {
         Workload::UnmapStorm => unmap_storm::round(context, round),
         Workload::Overflow => overflow::round(context, round),
         Workload::Latency => latency::round(context, round),
+        Workload::TraceCost => trace_cost::round(context, round),
     }
 }
 
