@@ -79,10 +79,14 @@ pub(crate) fn init() {
     SERIAL.lock().init();
 }
 
+/// Stack, in bytes, that formatting may need: of all formats in the core library, floating point's takes the most, about
+/// 1,500, and the lock and interrupts come on top.
+const HEADROOM: u64 = 2304;
+
 /// Writes to the port; see [`print!`](crate::print).
 #[doc(hidden)]
 pub fn write(text: fmt::Arguments<'_>) {
-    let _shield = Shield::new();
+    let _shield = Shield::with_headroom(HEADROOM);
     let _ = SERIAL.lock().write_fmt(text); // a UART does not fail
 }
 

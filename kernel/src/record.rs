@@ -7,6 +7,7 @@
 use crate::console::Uart;
 use crate::sync::irq::IrqsOff;
 use crate::sync::turn::Turn;
+use crate::thread::Shield;
 use crate::trap;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use wire::frame::{self, MAX};
@@ -52,6 +53,7 @@ pub fn send(record: &Record<'_>) {
 
 /// Runs `f` with the port; in a thread.
 pub(crate) fn with_line<R>(f: impl FnOnce(&mut Line) -> R) -> R {
+    let _shield = Shield::new();
     if MASKED.load(Ordering::Relaxed) {
         with_line_here(f).expect("a thread is not inside the sending, and no CPU panicked")
     } else {

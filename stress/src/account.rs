@@ -2,7 +2,7 @@
 
 use crate::failure;
 use kernel::mem::{frame_counts, heap_allocations, live_slots};
-use kernel::{record, thread};
+use kernel::{println, record, thread};
 use wire::Record;
 
 /// What must be the same at every quiet moment.
@@ -44,6 +44,11 @@ impl Account {
         ];
         for (what, before, after) in lines {
             record::send(&Record::Balance { what, before, after });
+            if before != after && what == "threads" {
+                thread::for_each(|number, name, state, cpu, users| {
+                    println!("thread '{name}'#{number}: {state}, CPU {cpu}, {users} users");
+                });
+            }
             failure::check(before == after, "conservation", format_args!("{what}: {before} before, {after} after"));
         }
     }

@@ -93,6 +93,11 @@ impl Answers {
         self.of([EntryType::USABLE; 3])
     }
 
+    /// Memory in use: the image and modules, and what the boot loader and the firmware left.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
+        self.of([EntryType::BOOTLOADER_RECLAIMABLE, EntryType::ACPI_RECLAIMABLE, EntryType::EXECUTABLE_AND_MODULES])
+    }
+
     /// Memory that the kernel maps: all but the image's own, and what is no memory.
     pub(super) fn mapped(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
         self.of([EntryType::USABLE, EntryType::BOOTLOADER_RECLAIMABLE, EntryType::ACPI_RECLAIMABLE])

@@ -173,7 +173,7 @@ fn take_over_memory(answers: &loader::Answers, options: &Options<'_>) -> (u64, u
     let cpus = answers.cpus.len().min(MAX_CPUS);
     let rings = trace::ring::bytes(options.trace, options.trace_entries, cpus);
     // SAFETY: usable memory is unused, and mapped at the offset.
-    let taken = unsafe { frames::init(answers.usable(), rings) };
+    let taken = unsafe { frames::init(answers.usable(), answers.kept(), rings) };
     let taken = taken.unwrap_or_else(|_| unusable(format_args!("no memory for trace rings of {} KiB", rings >> 10)));
     let sections = image_sections();
     paging::build(answers.mapped(), &sections, answers.physical_base, answers.virtual_base);

@@ -66,4 +66,9 @@ impl Own<u64> {
     pub(crate) fn add(&self, more: u64) {
         self.set(self.get().wrapping_add(more));
     }
+
+    /// As [`add`](Self::add), where a handler on the same CPU may come between.
+    pub(crate) fn add_shared(&self, more: u64) {
+        self.bits.fetch_add(more, Ordering::Relaxed);
+    }
 }

@@ -37,6 +37,8 @@ pub struct Cpu {
     pub(crate) own_stack_tops: [Own<u64>; 3],
     /// The thread that runs here.
     current: AtomicPtr<Thread>,
+    /// Its number, for traces.
+    pub(crate) current_number: Own<u32>,
     id: u8,
     pub(crate) apic_id: Own<u32>,
     /// How many guards keep interrupts off.
@@ -88,6 +90,7 @@ impl Cpu {
             stack_top: Own::<u64>::new(0),
             own_stack_tops: [const { Own::<u64>::new(0) }; 3],
             current: AtomicPtr::new(core::ptr::null_mut()),
+            current_number: Own::<u32>::new(0),
             id,
             apic_id: Own::<u32>::new(0),
             irq_off_depth: Own::<u32>::new(0),
@@ -119,6 +122,7 @@ impl Cpu {
 
     pub(crate) fn set_current(&self, thread: &'static Thread) {
         self.current.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
+        self.current_number.set(thread.number());
     }
 
     /// The thread that runs on it: exact on that CPU, a guess from elsewhere.
@@ -135,6 +139,8 @@ pub(crate) mod offset {
     pub(crate) const STACK_TOP: usize = offset_of!(Cpu, stack_top);
     pub(crate) const CURRENT: usize = offset_of!(Cpu, current);
     pub(crate) const IRQ_OFF_DEPTH: usize = offset_of!(Cpu, irq_off_depth);
+    pub(crate) const CURRENT_NUMBER: usize = offset_of!(Cpu, current_number);
+    pub(crate) const TRACE: usize = offset_of!(Cpu, trace);
     pub(crate) const NEED_RESCHED: usize = offset_of!(Cpu, need_resched);
     pub(crate) const RUNS_THREADS: usize = offset_of!(Cpu, runs_threads);
 }

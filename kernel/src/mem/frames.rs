@@ -13,16 +13,18 @@ use core::mem::ManuallyDrop;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Use {
-    /// Not memory that could be handed out.
+    /// No memory, or a device's.
     Foreign = 0,
     Free,
     Table,
     Heap,
     /// Behind a stack or another guarded mapping.
     Mapped,
+    /// The kernel's image and its tables, and what the boot loader left.
+    Kernel,
 }
 
-const USES: usize = 5;
+const USES: usize = 6;
 const NONE: u32 = u32::MAX;
 
 /// No frame is left.
@@ -107,17 +109,23 @@ impl Drop for FrameList {
     }
 }
 
-/// Takes over the memory of the boot loader's map: `regions` are the usable ones, start and length in bytes, and
-/// page-aligned. The table itself is cut off the largest one, and behind it `aside` bytes, cleared, that are never handed
+/// Takes over the memory of the boot loader's map: `regions` are the usable ones, `kept` those that are memory in use;
+/// start and length in bytes, page-aligned, and apart. The table itself is cut off the largest one, and behind it `aside` bytes, cleared, that are never handed
 /// out. Gives the bytes that can be handed out, and the address of what was set aside.
 ///
 /// # Safety
 /// The regions are unused memory, and mapped at the HHDM's offset. Called once.
 pub(crate) unsafe fn init(
     regions: impl Iterator<Item = (u64, u64)> + Clone,
+    kept: impl Iterator<Item = (u64, u64)> + Clone,
     aside: u64,
 ) -> Result<(u64, u64), OutOfFrames> {
-    let end = regions.clone().map(|(start, length)| start + length).max().expect("there is usable memory");
+    let end = regions
+        .clone()
+        .chain(kept.clone())
+        .map(|(start, length)| start + length)
+        .max()
+        .expect("there is usable memory");
     let frames = (end / PAGE_SIZE) as usize;
     let bytes = ((frames * size_of::<Info>()) as u64).next_multiple_of(PAGE_SIZE);
     let (home, room) = regions.clone().max_by_key(|(_, length)| *length).expect("as above");
@@ -138,6 +146,12 @@ pub(crate) unsafe fn init(
     let mut table = TABLE.lock();
     table.info = info;
     table.counts[Use::Foreign as usize] = frames;
+    let cut_off = core::iter::once((home, cut));
+    for (start, length) in kept.chain(cut_off) {
+        for frame in start / PAGE_SIZE..(start + length) / PAGE_SIZE {
+            table.set_use(frame as u32, Use::Foreign, Use::Kernel);
+        }
+    }
     for (start, length) in regions {
         let cut = if start == home { cut } else { 0 };
         // Low memory first: the list hands out what was put in last.

@@ -52,6 +52,8 @@ pub enum MapError {
 pub enum UnmapError {
     /// No mapping starts at this address.
     NotMapped(u64),
+    /// A value owns what starts there; it is unmapped when that is dropped.
+    IsOwned(u64),
     /// A stack starts there; it ends with its thread.
     IsStack(u64),
 }
@@ -73,6 +75,7 @@ impl fmt::Display for UnmapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMapped(address) => write!(f, "no mapping starts at {address:#x}"),
+            Self::IsOwned(address) => write!(f, "what starts at {address:#x} has an owner"),
             Self::IsStack(address) => write!(f, "a stack starts at {address:#x}"),
         }
     }
@@ -176,35 +179,47 @@ impl GuardedMapping {
     /// Gives the mapping's address in place of the value: [`unmap`] takes it.
     #[must_use]
     pub fn into_address(self) -> u64 {
-        ManuallyDrop::new(self).start()
+        let slot = ManuallyDrop::new(self).0;
+        let (loose, pages) =
+            (if slot.kind() == Kind::Foreign { Kind::LooseForeign } else { Kind::LooseMemory }, slot.pages());
+        slot.describe(pages, loose);
+        slot.start()
     }
 }
 
 impl Drop for GuardedMapping {
     fn drop(&mut self) {
-        unmap(self.0.start()).expect("an owned mapping is mapped");
+        let _shield = Shield::new();
+        let kind = self.0.kind();
+        assert!(self.0.claim(kind), "an owned mapping is mapped");
+        take_down(core::iter::once(self.0), kind == Kind::Memory);
     }
 }
 
-/// Unmaps the mapping that starts at `address`.
+/// Unmaps the mapping that starts at `address`, which [`GuardedMapping::into_address`] gave.
 ///
 /// # Errors
 /// [`UnmapError::NotMapped`] if none does: a wrong address, or unmapped before, or by somebody else just now.
-/// [`UnmapError::IsStack`] for a stack.
+/// [`UnmapError::IsOwned`] if a value owns the mapping, and [`UnmapError::IsStack`] for a stack.
 pub fn unmap(address: u64) -> Result<(), UnmapError> {
     let _shield = Shield::new();
     let slot = slots::slot_of(address).filter(|slot| slot.pages() > 0 && slot.start() == address);
     let slot = slot.ok_or(UnmapError::NotMapped(address))?;
-    let (kind, owned) = match slot.kind() {
-        Kind::Memory => (Kind::Memory, true),
-        Kind::Foreign => (Kind::Foreign, false),
+    let kind = match slot.kind() {
+        loose @ (Kind::LooseMemory | Kind::LooseForeign) => loose,
+        Kind::Memory | Kind::Foreign => return Err(UnmapError::IsOwned(address)),
         Kind::Stack => return Err(UnmapError::IsStack(address)),
         Kind::Empty => return Err(UnmapError::NotMapped(address)),
     };
     if !slot.claim(kind) {
         return Err(UnmapError::NotMapped(address));
     }
-    take_down(core::iter::once(slot), owned);
+    if slot.start() != address {
+        // Unmapped by somebody else and used for another loose mapping since it was looked at: not the one that was meant.
+        slot.describe(slot.pages(), kind);
+        return Err(UnmapError::NotMapped(address));
+    }
+    take_down(core::iter::once(slot), kind == Kind::LooseMemory);
     Ok(())
 }
 

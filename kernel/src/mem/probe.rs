@@ -26,7 +26,7 @@ unsafe extern "C" fn faulted() -> u64 {
     naked_asm!("xor eax, eax", "ret")
 }
 
-/// Where to go on after a page fault at `rip`, if it was a probe's.
+/// Where to go on after a fault at `rip`, if it was a probe's.
 pub(crate) fn recovery(rip: u64) -> Option<u64> {
     let probes = [read_raw as *const () as u64, write_raw as *const () as u64];
     probes.contains(&rip).then_some(faulted as *const () as u64)

@@ -7,7 +7,7 @@
 
 use super::PAGE_SIZE;
 use crate::sync::SpinLock;
-use crate::thread::Thread;
+use crate::thread::{PreemptOff, Thread};
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -49,12 +49,16 @@ struct Slot {
 pub(crate) enum Kind {
     /// Nothing, or what is on its way out.
     Empty,
-    /// Frames of the allocator.
+    /// Frames of the allocator, owned by a value.
     Memory,
-    /// Frames of somebody else.
+    /// Frames of somebody else, owned by a value.
     Foreign,
     /// A thread's or a CPU's stack.
     Stack,
+    /// Frames of the allocator, known by their address alone.
+    LooseMemory,
+    /// Frames of somebody else, known by their address alone.
+    LooseForeign,
 }
 
 struct FreeList {
@@ -151,6 +155,8 @@ impl SlotId {
             1 => Kind::Memory,
             2 => Kind::Foreign,
             3 => Kind::Stack,
+            4 => Kind::LooseMemory,
+            5 => Kind::LooseForeign,
             _ => Kind::Empty,
         }
     }
@@ -197,7 +203,8 @@ const fn capacity(class: usize) -> u32 {
 /// Hands out a slot for `pages` pages between guards of at least `guard` pages; `None` if there is none left, or none
 /// so large.
 pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
-    let class = (0..CLASSES).find(|class| SMALLEST << class >= pages + 2 * guard)?;
+    let needed = guard.checked_mul(2)?.checked_add(pages)?;
+    let class = (0..CLASSES).find(|class| SMALLEST << class >= needed)?;
     let (number, fresh) = {
         let mut free = FREE[class].lock();
         let taken = if free.head != NONE {
@@ -214,7 +221,9 @@ pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
         taken
     };
     if fresh {
-        // Outside the lock, since it allocates; a chunk is made once, whoever comes first.
+        // Outside the lock, since it allocates; a chunk is made once, whoever comes first. Who comes second spins, so the
+        // first is not preempted.
+        let _here = PreemptOff::new();
         CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| {
             CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
             (0..CHUNK).map(|_| Slot::empty()).collect()

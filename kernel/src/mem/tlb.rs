@@ -4,7 +4,7 @@ use crate::cpu::apic::{self, vector};
 use crate::cpu::{self, REACHABLE};
 use crate::stats::{self, Latency};
 use crate::sync::irq::IrqsOff;
-use crate::thread::PreemptOff;
+use crate::thread::{PreemptOff, Shield};
 use crate::time;
 use crate::trace::{Event, emit};
 use crate::trap::report;
@@ -42,7 +42,7 @@ impl Machine for Hardware {
     }
 
     fn flush_all(&self) {
-        cpu::this_racy().stats.full_flushes.add(1);
+        cpu::this_racy().stats.full_flushes.add_shared(1);
         emit(Event::FlushAll {});
         tlb::flush_all();
     }
@@ -158,6 +158,7 @@ static PONG: [CachePadded<AtomicU32>; MAX_CPUS] = [const { CachePadded::new(Atom
 /// Interrupts all other CPUs, and waits until each has stored an answer: the least that any shootdown by interrupt can
 /// cost. The cycles it took, or `None` if another CPU is at it.
 pub fn ping_all() -> Option<u64> {
+    let _shield = Shield::new();
     crate::sync::assert_may_wait(1);
     let _here = PreemptOff::new();
     if PINGING.swap(true, Ordering::Acquire) {

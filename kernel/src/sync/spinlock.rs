@@ -127,7 +127,9 @@ impl<T> DerefMut for Guard<'_, T> {
 #[track_caller]
 pub(crate) fn assert_may_wait(what: u64) {
     let depth = cpu::masked_depth();
-    emit(Event::Wait { masked: depth, what });
+    if depth > 0 || cpu::in_interrupt() {
+        emit(Event::Wait { masked: depth, what });
+    }
     assert!(depth == 0, "waits for other CPUs with a lock held or interrupts masked ({depth} deep)");
     assert!(!cpu::in_interrupt(), "waits for other CPUs inside an interrupt handler");
 }

@@ -148,6 +148,7 @@ impl<'n> Builder<'n> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        table::bury();
         let _shield = Shield::new();
         if self.affinity.and(cpu::online()).is_empty() {
             return Err(SpawnError::NoCpu(self.affinity));
@@ -227,5 +228,8 @@ extern "C" fn begin() -> ! {
     if let Some(body) = unsafe { &mut *thread.payload.get() } {
         body.run();
     }
+    // What it owned is dropped here, where it may do what threads do, and not by whoever reaps the stack.
+    // SAFETY: as above.
+    drop(unsafe { (*thread.payload.get()).take() });
     exit::end(Left::Returned)
 }

@@ -182,6 +182,7 @@ pub fn quiesce() -> usize {
     let since = time::now();
     loop {
         reap();
+        table::bury();
         let dying = DYING.load(Ordering::Relaxed);
         if dying == 0 || time::now() - since > time::patience() {
             return dying;
@@ -213,9 +214,7 @@ fn reap_here() -> usize {
         return 0;
     }
     emit(Event::Reap { stacks: REAPER.count() as u32 });
-    let stacks = take_down(REAPER.take_all());
-    emit(Event::Reaped { stacks: stacks as u32 });
-    stacks
+    take_down(REAPER.take_all())
 }
 
 fn take_down(batch: impl Iterator<Item = DeadStack>) -> usize {

@@ -23,6 +23,7 @@ pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
     cpu.idle.set_name("idle");
     super::register(&cpu.idle);
     cpu.idle.set_number(cpu.id().index() as u32 + 1);
+    cpu.set_current(&cpu.idle); // by its number now
     // It cannot be ended.
     cpu.idle.shields.set(1);
     builder::prepare(&cpu.idle, stack, run);
@@ -44,7 +45,6 @@ extern "C" fn run() -> ! {
             // One after the other without a gap: an interrupt that is pending ends the halt.
             emit(Event::Halt {});
             interrupts::enable_and_hlt();
-            emit(Event::Wake {});
             IDLE.remove(cpu.id(), Ordering::SeqCst);
         }
         switch::yield_now();

@@ -117,6 +117,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// [`Death`] if the thread ended without a value.
     pub fn join(self) -> Result<T, Death> {
+        table::bury();
         let shield = Shield::new();
         let me = cpu::current();
         assert!(!ptr::eq(me, self.thread), "a thread waits for its own end");
@@ -128,13 +129,17 @@ impl<T> JoinHandle<T> {
                 }
                 join.waiter = Some(me);
             }
-            if me.abort_pending() {
+            if !me.abort_pending() {
+                switch::park();
+            } else if me.shield_count() > 1 {
+                // The caller holds the abort off, so the wait goes on; parking is over for an aborted thread.
+                switch::yield_now();
+            } else {
                 self.thread.join.lock().waiter = None;
                 drop(self);
                 drop(shield); // does not come back
                 unreachable!("an aborted thread goes on");
             }
-            switch::park();
         }
         emit(Event::Joined { thread: self.thread.number() });
         let dead = self.thread.state.load(Ordering::Relaxed) == state::DEAD;

@@ -32,7 +32,7 @@ pub(crate) use shield::HEADROOM;
 pub use shield::{PreemptOff, Shield};
 pub use sleep::sleep;
 pub use switch::{park, yield_now};
-pub use table::live;
+pub use table::{for_each, live};
 
 pub(crate) use builder::set_defaults;
 pub(crate) use exit::pending_table;

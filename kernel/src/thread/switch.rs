@@ -8,7 +8,7 @@ use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
 use crate::cpu::{self, Cpu};
 use crate::sync::irq::IrqsOff;
-use crate::trace::{Event, emit};
+use crate::trace::{self, Event, emit};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use smp::{AtomicCpuSet, CpuId, CpuSet};
@@ -54,10 +54,22 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     before.frame.store(frame, Ordering::Relaxed);
     cpu.need_resched.set(false);
     cpu.stats.switches.add(1);
-    emit(Event::Leave { why: why as u32 });
+    let idles = ptr::eq(before, &cpu.idle);
+    if why == Why::Preempted && !idles && cpu.run_queue.len() == 0 {
+        // There is none to give way to here. Whoever gives way in a loop waits for another CPU: a virtual one may need this
+        // one's turn.
+        core::hint::spin_loop();
+        return resume(cpu, before);
+    }
+    if !idles && why != Why::Exits {
+        emit(Event::Leave { why: why as u32 });
+    }
     epilogue(cpu, before, why);
     let next = pick(cpu);
-    emit(Event::Switch { to: next.number() });
+    // From idling to idling is no change.
+    if !idles || !ptr::eq(next, before) {
+        emit(Event::Switch { to: next.number() });
+    }
     resume(cpu, next)
 }
 
@@ -75,7 +87,7 @@ fn epilogue(cpu: &'static Cpu, before: &'static Thread, why: Why) {
             // An unpark that came before the line above found the thread RUNNING and left the token: take it here.
             // Sequentially consistent on both sides: one of the two sees the other.
             if before.token.load(Ordering::SeqCst) {
-                unpark_if_parked(before);
+                let _ = unpark_if_parked(before);
             }
         }
         Why::Exits => exit::left_for_good(before), // (4)
@@ -105,6 +117,10 @@ pub(crate) fn work_waits(cpu: CpuId) -> bool {
 
 fn resume(cpu: &'static Cpu, next: &'static Thread) -> *mut Frame {
     next.state.store(state::RUNNING, Ordering::Relaxed); // (2)
+    // An interrupt may have taken the CPU out of its halt.
+    if !ptr::eq(next, &cpu.idle) && IDLE.load(Ordering::Relaxed).contains(cpu.id()) {
+        IDLE.remove(cpu.id(), Ordering::SeqCst);
+    }
     next.last_cpu.store(cpu.id().index() as u32, Ordering::SeqCst);
     cpu.slice.set(SLICE_TICKS);
     cpu.set_current(next);
@@ -120,7 +136,9 @@ fn resume(cpu: &'static Cpu, next: &'static Thread) -> *mut Frame {
 /// After an interrupt that interrupted a thread: the frame to go on with, this one or another.
 pub(crate) fn after_interrupt(cpu: &'static Cpu, frame: *mut Frame) -> *mut Frame {
     let thread = cpu.current();
-    if thread.preempt_off.get() > 0 {
+    let wanted = cpu.need_resched.get() || thread.abort_pending();
+    // SAFETY: the interrupted thread's frame.
+    if thread.preempt_off.get() > 0 || wanted && trace::put_off(cpu, unsafe { (*frame).rip }) {
         return frame;
     }
     if thread.abort_pending() && thread.can_be_ended() {
@@ -210,7 +228,8 @@ pub fn park() {
     if !thread.token.swap(false, Ordering::SeqCst) && !thread.abort_pending() {
         // SAFETY: as in `yield_now`.
         unsafe { leave(Why::Parks) };
-        thread.token.store(false, Ordering::SeqCst);
+        // A swap, to see all that an unparker did whose token this takes away.
+        thread.token.swap(false, Ordering::SeqCst);
     }
     // Without a shield around it, an abort takes effect here.
     drop(Shield::new());
@@ -218,16 +237,18 @@ pub fn park() {
 
 /// (7) Lets a thread go on that is parked, or the next time that it parks.
 pub(crate) fn unpark(thread: &'static Thread) {
-    emit(Event::Unpark { thread: thread.number() });
     thread.token.store(true, Ordering::SeqCst);
-    unpark_if_parked(thread);
+    if !unpark_if_parked(thread) {
+        emit(Event::Unpark { thread: thread.number() });
+    }
 }
 
-fn unpark_if_parked(thread: &'static Thread) {
+fn unpark_if_parked(thread: &'static Thread) -> bool {
     let ready = thread.state.compare_exchange(state::PARKED, state::READY, Ordering::SeqCst, Ordering::Relaxed);
     if ready.is_ok() {
         make_ready(thread);
     }
+    ready.is_ok()
 }
 
 /// Leaves the CPU.

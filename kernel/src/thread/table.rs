@@ -10,12 +10,16 @@ use smp::MAX_CPUS;
 static FREE: SpinLock<List> = SpinLock::new("threads", List::new());
 const FIRST: u32 = MAX_CPUS as u32 + 1;
 static NUMBERS: AtomicU32 = AtomicU32::new(FIRST);
+/// Objects without users that still hold what their threads were to run.
+static UNBURIED: SpinLock<List> = SpinLock::new("unburied", List::new());
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static POOLED: AtomicUsize = AtomicUsize::new(0);
 
 /// A thread object, as new, with two users: the handle and the stack.
 pub(super) fn allocate() -> &'static Thread {
-    let thread = FREE.lock().pop().unwrap_or_else(|| {
+    let free = FREE.lock().pop(); // and gives the lock up: what follows may allocate
+    let thread = free.unwrap_or_else(|| {
         POOLED.fetch_add(1, Ordering::Relaxed);
         let thread: &'static Thread = Box::leak(Box::new(Thread::new()));
         register(thread);
@@ -44,6 +48,22 @@ pub(crate) fn register(thread: &'static Thread) {
     });
 }
 
+/// Runs `f` on each object in use: number, name, state in a word, the CPU that it ran on last, users.
+pub fn for_each(mut f: impl FnMut(u32, &str, &'static str, u32, u32)) {
+    let mut at = ALL.load(Ordering::Acquire);
+    // SAFETY: null, or an object that was registered.
+    while let Some(thread) = unsafe { at.as_ref() } {
+        let state = thread.state.load(Ordering::Relaxed);
+        if state != state::FREE {
+            let (bytes, length) = thread.name_bytes();
+            let name = core::str::from_utf8(&bytes[..length]).unwrap_or("?");
+            let (cpu, users) = (thread.last_cpu.load(Ordering::Relaxed), thread.users.load(Ordering::Relaxed));
+            f(thread.number(), name, wire::debug::STATES[usize::from(state).min(4)], cpu, users);
+        }
+        at = thread.all_link.load(Ordering::Relaxed);
+    }
+}
+
 /// Where the pointer to the first object is.
 pub(crate) fn first_of_all_address() -> u64 {
     ALL.as_ptr() as u64
@@ -56,13 +76,31 @@ fn next_number() -> u32 {
         .unwrap_or(FIRST)
 }
 
-/// One user less. The last one drops what the thread was to run, if it never did, and gives the object back.
+/// One user less. The last one gives the object back, or if what the thread was to run is still in it, leaves it to be
+/// buried.
 pub(super) fn release(thread: &'static Thread) {
     // Release: what this user did comes before the object's next life; acquire for the last, who starts it.
     if thread.users.fetch_sub(1, Ordering::AcqRel) == 1 {
         // SAFETY: the last user: the thread is dead or never ran, and no handle is left.
-        drop(unsafe { (*thread.payload.get()).take() });
+        if unsafe { (*thread.payload.get()).is_some() } {
+            UNBURIED.lock().push(thread);
+            WAITING.fetch_add(1, Ordering::Relaxed);
+        } else {
+            give_back(thread);
+        }
+    }
+}
+
+/// Drops what threads were to run that never came to their end: it is other people's code, which may wait, so it is done
+/// by threads that may, when they spawn, join, or [`super::quiesce`].
+pub(super) fn bury() {
+    while WAITING.load(Ordering::Relaxed) > 0 {
+        let Some(thread) = UNBURIED.lock().pop() else { return };
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: out of the list it is this thread's alone.
+        let payload = unsafe { (*thread.payload.get()).take() };
         give_back(thread);
+        drop(payload);
     }
 }
 

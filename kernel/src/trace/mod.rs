@@ -10,9 +10,11 @@
 
 mod drain;
 pub(crate) mod ring;
+mod write;
 
 pub(crate) use drain::{finish, finish_in_panic, start};
 pub(crate) use ring::init;
+pub(crate) use write::put_off;
 
 use crate::cpu::{self, Cpu};
 use crate::thread::PreemptOff;
@@ -29,15 +31,27 @@ static RECORDED: AtomicU32 = AtomicU32::new(0);
 #[inline(always)]
 pub(crate) fn emit(event: Event) {
     if records(event) {
-        write(event, None);
+        let (kind, a, b) = event.raw();
+        // SAFETY: recording is on.
+        unsafe { write::record(u64::from(kind) << 32, u64::from(a) << 32, b) }
     }
 }
 
 /// Records an event that speaks for another thread.
-#[inline(always)]
 pub(crate) fn emit_for(thread: u32, event: Event) {
     if records(event) {
-        write(event, Some(thread));
+        // The place is of the CPU that runs this, and the thread is not ended with a place taken. On the CPU's own stack
+        // that is so anyway; and there `current` may be a thread that other CPUs already run.
+        let _here = cpu::on_threads_stack().then(PreemptOff::new);
+        enter(cpu::this_racy(), event, thread);
+    }
+}
+
+/// Records an event inside an NMI, which does nothing besides: it may have interrupted just that.
+pub(crate) fn emit_in_nmi(event: Event) {
+    if records(event) {
+        let cpu = cpu::this_racy();
+        enter(cpu, event, cpu.current_number.get());
     }
 }
 
@@ -46,31 +60,9 @@ fn records(event: Event) -> bool {
     RECORDED.load(Ordering::Relaxed) & event.category().bits() != 0
 }
 
-/// Kept out of line, so that a place that records costs a test and a branch when it does not.
-#[inline(never)]
-fn write(event: Event, thread: Option<u32>) {
-    // The place and the time are of the CPU that runs this, and the thread is not ended with a place taken. On the CPU's
-    // own stack that is so anyway; and there `current` may be a thread that other CPUs already run.
-    let _here = cpu::on_threads_stack().then(PreemptOff::new);
-    let cpu = cpu::this_racy();
-    if cpu.trace.is_due(enter(cpu, event, thread)) {
-        drain::relieve(cpu);
-    }
-}
-
-/// Records an event inside an NMI, which relieves nothing: it may have interrupted just that.
-pub(crate) fn emit_in_nmi(event: Event) {
-    if records(event) {
-        enter(cpu::this_racy(), event, None);
-    }
-}
-
-#[inline(always)]
-fn enter(cpu: &Cpu, event: Event, thread: Option<u32>) -> u64 {
+fn enter(cpu: &Cpu, event: Event, thread: u32) {
     let index = cpu.trace.take();
-    let thread = thread.unwrap_or_else(|| cpu.current().number());
     cpu.trace.fill(index, &Entry { time: time::stamp(), thread, event });
-    index
 }
 
 /// Records a timer tick, unless nothing was recorded here since the one before: a CPU that hangs keeps in its ring what

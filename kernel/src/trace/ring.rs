@@ -5,6 +5,7 @@ use crate::cpu::cell::Own;
 use crate::mem::PAGE_SIZE;
 use crate::mem::paging::hhdm;
 use core::arch::asm;
+use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence, fence};
 use wire::cmdline::Trace;
@@ -27,14 +28,24 @@ pub(crate) struct Ring {
     head: AtomicPtr<AtomicU64>,
     entries: AtomicPtr<[AtomicU64; WORDS]>,
     mask: AtomicU64,
-    /// With this number of entries the ring has to be relieved before more come; `u64::MAX` where loss is allowed.
+    /// From this number of entries on, whoever writes one has to see what is to be done besides: the ring has to be
+    /// relieved before more come, or an interrupt was put off. `u64::MAX` for nothing.
     due: AtomicU64,
     /// The next entry to be sent. Belongs to whoever has the line.
     sent: AtomicU64,
     /// The head after the latest tick that was recorded, and ticks since then that were not.
     pub(super) after_tick: Own<u64>,
     pub(super) quiet_ticks: Own<u32>,
+    /// An interrupt wanted the CPU while an event was written.
+    pub(super) put_off: Own<bool>,
+    lossless: Own<bool>,
 }
+
+// Offsets for `write`.
+pub(super) const HEAD: usize = offset_of!(Ring, head);
+pub(super) const ENTRIES_AT: usize = offset_of!(Ring, entries);
+pub(super) const MASK: usize = offset_of!(Ring, mask);
+pub(super) const DUE: usize = offset_of!(Ring, due);
 
 /// What became of an entry that was looked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,6 +68,8 @@ impl Ring {
             sent: AtomicU64::new(0),
             after_tick: Own::<u64>::new(u64::MAX),
             quiet_ticks: Own::<u32>::new(0),
+            put_off: Own::<bool>::new(false),
+            lossless: Own::<bool>::new(false),
         }
     }
 
@@ -122,9 +135,18 @@ impl Ring {
 
     pub(super) fn set_sent(&self, index: u64) {
         self.sent.store(index, Ordering::Relaxed);
-        if self.due.load(Ordering::Relaxed) != u64::MAX {
-            self.due.store(index + self.capacity() / 4 * 3, Ordering::Relaxed);
-        }
+        self.renew_due();
+    }
+
+    /// Has whoever writes an event look whether something has to be done besides.
+    pub(super) fn make_due(&self) {
+        self.due.store(0, Ordering::Relaxed);
+    }
+
+    /// That was done.
+    pub(super) fn renew_due(&self) {
+        let due = if self.lossless.get() { self.sent() + self.capacity() / 4 * 3 } else { u64::MAX };
+        self.due.store(due, Ordering::Relaxed);
     }
 
     /// Whether the ring has to be relieved.
@@ -201,9 +223,8 @@ pub(crate) fn attach(ring: &Ring, cpu: usize, lossless: bool) {
     ring.mask.store(table.entries - 1, Ordering::Relaxed);
     ring.entries.store((table.rings + cpu as u64 * table.entries * BYTES as u64) as *mut _, Ordering::Relaxed);
     ring.head.store((table.heads + cpu as u64 * HEAD_STRIDE) as *mut _, Ordering::Relaxed);
-    if lossless {
-        ring.due.store(table.entries / 4 * 3, Ordering::Relaxed);
-    }
+    ring.lossless.set(lossless);
+    ring.renew_due();
     compiler_fence(Ordering::SeqCst);
 }
 

@@ -22,6 +22,7 @@ pub(crate) use panic::somebody_panicked;
 
 const NMI: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
+const GENERAL_PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 const FIRST_INTERRUPT: u64 = 32;
 
@@ -47,7 +48,8 @@ fn interrupted_a_thread(cpu: &Cpu) -> bool {
 
 fn exception(cpu: &'static Cpu, frame: &mut Frame) {
     let address = if frame.vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
-    if frame.vector == PAGE_FAULT
+    // A page fault, or for an address that is none at all, a general protection fault.
+    if matches!(frame.vector, PAGE_FAULT | GENERAL_PROTECTION)
         && let Some(resume) = probe::recovery(frame.rip)
     {
         frame.rip = resume;

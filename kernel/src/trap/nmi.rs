@@ -11,7 +11,11 @@ use x86_64::instructions::{hlt, interrupts};
 pub(super) fn handle(frame: &Frame) {
     let cpu = cpu::this_racy();
     trace::emit_in_nmi(Event::Nmi { rip: frame.rip });
+    // A fault in here, by the walk of a broken stack, is none of the thread that was interrupted.
+    let depth = cpu.interrupt_depth.get();
+    cpu.interrupt_depth.set(depth + 1);
     cpu.snapshot.take(frame);
+    cpu.interrupt_depth.set(depth);
     if panic::somebody_panicked() {
         stop();
     }

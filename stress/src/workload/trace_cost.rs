@@ -1,7 +1,7 @@
 //! `trace-cost`: what recording costs. The same rounds of `abort-storm` with it and without, in turn, so that whatever
 //! the host does to one it does to the other; and single events with nothing around them.
 
-use super::{Context, abort_storm};
+use super::{Context, mixed};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{misdeed, time, trace};
 
@@ -16,11 +16,11 @@ static FASTEST: [AtomicU64; 2] = [const { AtomicU64::new(u64::MAX) }; 2];
 
 pub fn round(context: &Context, round: u64) {
     // Twice in each order: what comes second profits from what came first.
-    let with_first = round % 2 == 0;
+    let with_first = round.is_multiple_of(2);
     for with in [with_first, !with_first] {
         trace::set_recording(with);
         let (begun, recorded) = (time::now(), trace::recorded());
-        abort_storm::round(context, round);
+        mixed(context, round / 2); // each kind of round with recording first, and second
         let took = time::now() - begun;
         if with { &WITH } else { &WITHOUT }.fetch_add(took, Ordering::Relaxed);
         RECORDED.fetch_add(trace::recorded() - recorded, Ordering::Relaxed);

@@ -75,7 +75,7 @@ pub enum Field {
 pub const VECTORS: &[(u8, &str)] = &[(0x40, "timer"), (0x50, "reschedule"), (0xe0, "ping"), (0xf0, "shootdown")];
 
 /// Why a thread leaves its CPU: [`Event::Leave`].
-pub const WHY: &[&str] = &["preempted", "parks", "ends"];
+pub const WHY: &[&str] = &["preempted", "parks"];
 /// How a thread comes to its end: [`Event::End`].
 pub const HOW: &[&str] = &["returned", "exited", "aborted", "faulted"];
 /// What was hit: [`Event::Fault`].
@@ -172,10 +172,10 @@ events! {
     2 Ready "ready" SCHED { a thread: Field::Thread; b cpu: Field::Cpu; }
     /// `thread` was taken from the queue of CPU `from`.
     3 Steal "steal" SCHED { a thread: Field::Thread; b from: Field::Cpu; }
-    /// The CPU has nothing to do, and halts.
+    /// The CPU has nothing to do, and halts until an interrupt comes.
     4 Halt "halt" IDLE {}
-    /// The CPU goes on after a halt.
-    5 Wake "wake" IDLE {}
+    /// `thread` does not park the next time: it is not parked yet. (One that is becomes `ready`.)
+    5 Unpark "unpark" SCHED { a thread: Field::Thread; }
     /// A timer tick. Those before it were not recorded, as long as nothing else was: `quiet` of them.
     6 Tick "tick" IRQ { a quiet: Field::Number; }
     /// `thread` is made, with the stack `slot`.
@@ -184,7 +184,8 @@ events! {
     8 Name "name" SCHED { a head: Field::TextHead; b rest: Field::Text; }
     /// The thread begins to end.
     9 End "end" SCHED { a how: Field::Name(HOW); }
-    /// The CPU has left the stack `slot` for good; it is left for reaping.
+    /// The CPU has left the thread and its stack `slot` for good; it is left for reaping, beside `pending` others. Takes the
+    /// place of `leave`.
     10 OffStack "off-stack" STACK { a slot: Field::Slot; b pending: Field::Number; }
     /// The end of `thread` was waited for.
     11 Joined "joined" SCHED { a thread: Field::Thread; }
@@ -200,18 +201,19 @@ events! {
     16 Free "free" STACK { a slot: Field::Slot; }
     /// The thread takes `stacks` pending stacks to reap.
     17 Reap "reap" STACK { a stacks: Field::Number; }
-    /// It has reaped them.
-    18 Reaped "reaped" STACK { a stacks: Field::Number; }
+    /// This CPU dropped all its translations.
+    18 FlushAll "flush-all" SHOOTDOWN {}
     /// A shootdown request begins: `targets` have to acknowledge.
     19 Request "request" SHOOTDOWN { a generation: Field::Generation; b targets: Field::Cpus; }
     /// This CPU has flushed what the request of `initiator` names, and acknowledges.
     20 Ack "ack" SHOOTDOWN { a generation: Field::Generation; b initiator: Field::Cpu; }
     /// All targets have acknowledged.
     21 Done "done" SHOOTDOWN { a generation: Field::Generation; }
-    /// The thread begins to wait for other CPUs, with interrupts masked `masked` deep: a lock held or a guard.
+    /// The thread begins to wait for other CPUs where it must not: with interrupts masked `masked` deep, by a lock held or a
+    /// guard, or inside an interrupt. Waits that are as they should be are not recorded.
     22 Wait "wait" SHOOTDOWN { a masked: Field::Number; b what: Field::Name(WAITS); }
-    /// This CPU dropped all its translations.
-    23 FlushAll "flush-all" SHOOTDOWN {}
+    /// The thread has left the CPU, to come back; from here on others may run it, or wake it. Not of idle threads.
+    23 Leave "leave" SCHED { a why: Field::Name(WHY); }
     /// Interrupt `vector` was sent to `targets`.
     24 Send "send" IRQ { a vector: Field::Vector; b targets: Field::Cpus; }
     /// Interrupt `vector` was taken.
@@ -228,12 +230,8 @@ events! {
     30 Panic "panic" FAULT {}
     /// This CPU took an NMI.
     31 Nmi "nmi" FAULT { b rip: Field::Address; }
-    /// `thread` may go on, or not park the next time.
-    32 Unpark "unpark" SCHED { a thread: Field::Thread; }
     /// A round of the workload begins.
-    33 Round "round" MARK { b round: Field::Number; }
-    /// The thread has left the CPU; from here on others may run it, or reap its stack.
-    34 Leave "leave" SCHED { a why: Field::Name(WHY); }
+    32 Round "round" MARK { b round: Field::Number; }
 }
 
 impl Event {

@@ -196,6 +196,7 @@ impl State {
             }
             Event::OffStack { slot, .. } => {
                 self.waiting.insert(slot, *at);
+                self.running.remove(&thread);
                 if let Some(left) = self.left.get_mut(&thread) {
                     *left = true;
                 }
@@ -247,13 +248,13 @@ mod tests {
         (0, 70, Event::Spawn { thread: 71, slot: SLOT as u64 }),
         (2, 3, Event::Switch { to: 71 }),
         (2, 71, Event::End { how: 0 }),
-        (2, 71, Event::Leave { why: 2 }),
+        (2, 71, Event::Tick { quiet: 0 }),
         (2, 71, Event::OffStack { slot: SLOT, pending: 0 }),
         (2, 71, Event::Switch { to: 3 }),
         (0, 70, Event::Joined { thread: 71 }),
         (1, 72, Event::Reap { stacks: 1 }),
         (1, 72, Event::Unmap { slot: SLOT, pages: 4 }),
-        (1, 72, Event::Wait { masked: 0, what: 0 }),
+        (1, 72, Event::Tick { quiet: 0 }),
         (1, 72, Event::Request { generation: 9, targets: 0b101 }),
         (0, 70, Event::Ack { generation: 9, initiator: 1 }),
         (2, 3, Event::Ack { generation: 9, initiator: 1 }),

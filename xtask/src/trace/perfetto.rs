@@ -208,6 +208,9 @@ impl Show {
             }
             Event::Acquired { .. } => self.end(writer, ns, track(cpu, WAITS)),
             event => {
+                if let Event::OffStack { .. } = event {
+                    self.end(writer, ns, track(cpu, THREADS))?;
+                }
                 let name = event.info().name.to_owned();
                 let mut shown = self.instant(track(cpu, EVENTS), name, at);
                 match event {
