@@ -1,6 +1,7 @@
 //! The first serial port: text for people. A call of [`print!`](crate::print) or [`println!`](crate::println) is
 //! written as a whole: the lines of two CPUs do not mix.
 
+use crate::cpu;
 use crate::sync::SpinLock;
 use crate::thread::Shield;
 use bitflags::bitflags;
@@ -79,15 +80,30 @@ pub(crate) fn init() {
     SERIAL.lock().init();
 }
 
-/// Stack, in bytes, that formatting may need: of all formats in the core library, floating point's takes the most, about
-/// 1,500, and the lock and interrupts come on top.
-const HEADROOM: u64 = 2304;
-
 /// Writes to the port; see [`print!`](crate::print).
 #[doc(hidden)]
 pub fn write(text: fmt::Arguments<'_>) {
-    let _shield = Shield::with_headroom(HEADROOM);
+    if cpu::on_threads_stack() {
+        rehearse(text);
+    }
+    let _shield = Shield::new();
     let _ = SERIAL.lock().write_fmt(text); // a UART does not fail
+}
+
+/// Formats for nobody: what formatting needs of the stack is the caller's, and unknown. If it is more than there is, that
+/// is found here, where nothing is held.
+#[inline(never)]
+fn rehearse(text: fmt::Arguments<'_>) {
+    struct Nobody;
+    impl Write for Nobody {
+        fn write_str(&mut self, _: &str) -> fmt::Result {
+            Ok(())
+        }
+    }
+    // What the lock and the port take besides.
+    let besides = core::hint::black_box([0u8; 512]);
+    let _ = Nobody.write_fmt(text);
+    core::hint::black_box(besides);
 }
 
 /// Writes to the port when the lock cannot be relied on.

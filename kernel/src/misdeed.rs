@@ -92,6 +92,53 @@ pub fn spin_at_the_edge(left: u64, turns: u64) {
     unsafe { spin(start + left, turns.max(1)) }
 }
 
+/// Calls `f` with exactly `left` bytes of stack left.
+///
+/// # Panics
+/// If the stack is not that large.
+pub fn call_at_the_edge(left: u64, f: extern "C" fn()) {
+    #[unsafe(naked)]
+    unsafe extern "C" fn call(rsp: u64, f: extern "C" fn()) {
+        core::arch::naked_asm!("push rbx", "mov rbx, rsp", "mov rsp, rdi", "call rsi", "mov rsp, rbx", "pop rbx", "ret")
+    }
+    let (start, end) = thread::stack_bounds();
+    let rsp = (start + left) & !15; // as the calling convention has it
+    assert!(rsp < end - 512, "{left} is not on the stack, or in use");
+    // SAFETY: below what is in use of the calling thread's own stack.
+    unsafe { call(rsp, f) }
+}
+
+/// Faults with this in the frame pointer's register.
+pub fn fault_with_frame_pointer(rbp: u64) {
+    #[unsafe(naked)]
+    unsafe extern "C" fn fault(rbp: u64) {
+        core::arch::naked_asm!("mov rbp, rdi", "ud2")
+    }
+    // SAFETY: faults, and ends this thread.
+    unsafe { fault(rbp) }
+}
+
+/// Spins for ever with this in the frame pointer's register.
+pub fn spin_with_frame_pointer(rbp: u64) {
+    #[unsafe(naked)]
+    unsafe extern "C" fn spin(rbp: u64) {
+        core::arch::naked_asm!("mov rbp, rdi", "2: pause", "jmp 2b")
+    }
+    // SAFETY: does not come back; nothing is lost.
+    unsafe { spin(rbp) }
+}
+
+/// CPUs that are said to idle while they run a thread.
+#[must_use]
+pub fn falsely_idle() -> smp::CpuSet {
+    let _irqs = IrqsOff::new();
+    let idle = thread::idle_cpus();
+    cpu::all()
+        .filter(|cpu| idle.contains(cpu.id()) && !core::ptr::eq(cpu.current(), &cpu.idle))
+        .map(cpu::Cpu::id)
+        .collect()
+}
+
 /// Calls a function whose frame is `BYTES` large, of which only the far end is written.
 pub fn call_with_frame<const BYTES: usize>() {
     #[inline(never)]

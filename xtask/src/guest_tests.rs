@@ -186,6 +186,28 @@ pub const ALL: &[GuestTest] = &[
     holds("guards::a-wild-pointer-is-no-overflow", "run=test test=a-wild-pointer-is-no-overflow"),
     holds("guards::the-cpus-own-stacks", "run=test test=the-cpus-own-stacks-are-guarded"),
     holds("guards::interrupts-at-the-edge", "run=test test=interrupts-at-the-edge-of-the-stack-are-not-lost"),
+    holds("edges::kernel-calls-at-every-distance", "run=test test=kernel-calls-at-every-distance-from-the-edge"),
+    holds(
+        "edges::kernel-calls-at-every-distance-lossless",
+        "run=test test=kernel-calls-at-every-distance-from-the-edge trace=lossless trace-events=mark",
+    ),
+    holds("edges::a-broken-frame-pointer", "run=test test=a-fault-with-a-broken-frame-pointer-ends-its-thread-alone"),
+    test(
+        "edges::a-panic-beside-a-broken-frame-pointer",
+        "run=test test=a-panic-stops-cpus-with-broken-frame-pointers",
+        Expect::Fail("CPU 1: running, thread 'broken'"),
+    ),
+    holds("edges::owned-mappings", "run=test test=what-is-owned-is-not-unmapped-by-its-address"),
+    holds("edges::the-kernels-own-memory", "run=test test=the-kernels-own-memory-is-not-mapped"),
+    holds("edges::absurd-sizes", "run=test test=absurd-sizes-are-errors"),
+    holds("edges::drops-that-wait", "run=test test=what-a-thread-owned-is-dropped-where-it-may-wait"),
+    holds("edges::a-shielded-join", "run=test test=a-join-under-a-shield-outlasts-an-abort"),
+    holds("edges::a-busy-cpu-is-not-idle", "run=test test=a-cpu-that-runs-a-thread-is-not-idle"),
+    // Traces.
+    holds("tracing::events-of-all-cpus", "run=test test=events-of-all-cpus-are-recorded"),
+    holds("tracing::off", "run=stress rounds=3 seed=7 trace=off"),
+    holds("tracing::stream", "run=stress rounds=3 seed=8 trace=stream"),
+    holds("tracing::lossless", "run=stress rounds=3 seed=9 trace=lossless").limit_s(120),
     // Exits.
     holds("exits::all-cpus-at-once-delay-1", "run=test test=all-cpus-abort-at-once delay=1"),
     holds("exits::all-cpus-at-once-delay-100000", "run=test test=all-cpus-abort-at-once delay=100000"),

@@ -35,6 +35,11 @@ pub use switch::{park, yield_now};
 pub use table::{for_each, live};
 
 pub(crate) use builder::set_defaults;
+/// CPUs that say that they have nothing to run.
+pub(crate) fn idle_cpus() -> smp::CpuSet {
+    switch::IDLE.load(Ordering::SeqCst)
+}
+
 pub(crate) use exit::pending_table;
 pub(crate) use exit::{Left, divert};
 pub(crate) use idle::prepare as prepare_idle;

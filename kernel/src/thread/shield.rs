@@ -53,11 +53,6 @@ impl Shield {
     ///
     /// A thread with less than the kernel's headroom left on its stack is ended as overflowed.
     pub fn new() -> Self {
-        Self::with_headroom(HEADROOM)
-    }
-
-    /// As [`new`](Self::new), for what needs more stack than others.
-    pub(crate) fn with_headroom(headroom: u64) -> Self {
         let thread = cpu::current();
         if thread.shields.get() == 0
             && let Some(stack) = thread.stack()
@@ -66,7 +61,7 @@ impl Shield {
             // Boot code and reports run on stacks that are not the thread's: far away, above or below.
             let here = stack_pointer();
             let left = here.saturating_sub(stack.start());
-            if left < headroom && here.abs_diff(stack.start()) < 2 * HEADROOM {
+            if left < HEADROOM && here.abs_diff(stack.start()) < 2 * HEADROOM {
                 // SAFETY: the handler ends this thread, which owns nothing of the kernel's yet.
                 unsafe { asm!("int {}", const vector::OVERFLOW_ON_CALL) }
             }

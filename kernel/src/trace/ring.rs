@@ -118,7 +118,7 @@ impl Ring {
         // A writer takes its place in the head before it writes there: if the head has not come round, nothing that was
         // read above is of a later entry. The fence keeps the readings before this one.
         fence(Ordering::Acquire);
-        if self.head() > index + self.mask.load(Ordering::Relaxed) {
+        if self.head() > index + self.capacity() {
             return Found::Overwritten;
         }
         entry.map_or(Found::NotYet, Found::Entry)

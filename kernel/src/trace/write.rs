@@ -7,7 +7,9 @@
 //! nothing is restarted.
 
 use super::drain;
-use crate::cpu::{self, Cpu, offset};
+#[cfg(target_os = "none")]
+use crate::cpu::offset;
+use crate::cpu::{self, Cpu};
 use crate::thread::switch;
 #[cfg(target_os = "none")]
 use core::arch::naked_asm;

@@ -1,6 +1,7 @@
 //! Self-tests: each is a promise, named, run in a machine of its own by `run=test test=NAME`. The host knows on how many
 //! CPUs, with which options and with which seeded bugs to run each, and what has to come of it.
 
+mod edges;
 mod exits;
 mod guards;
 mod hangs;
@@ -8,6 +9,7 @@ mod machine;
 mod mappings;
 mod scheduling;
 mod shootdown;
+mod tracing;
 
 use crate::account::Account;
 use crate::failure;
@@ -18,8 +20,17 @@ use wire::Record;
 /// A promise's name, and what checks it.
 type Test = (&'static str, fn(&Context));
 
-const TESTS: &[&[Test]] =
-    &[machine::TESTS, guards::TESTS, exits::TESTS, scheduling::TESTS, mappings::TESTS, shootdown::TESTS, hangs::TESTS];
+const TESTS: &[&[Test]] = &[
+    machine::TESTS,
+    guards::TESTS,
+    exits::TESTS,
+    scheduling::TESTS,
+    mappings::TESTS,
+    shootdown::TESTS,
+    hangs::TESTS,
+    edges::TESTS,
+    tracing::TESTS,
+];
 
 /// Runs the test of this name; whatever it checks, nothing may be left behind.
 ///
