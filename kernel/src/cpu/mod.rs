@@ -213,6 +213,7 @@ pub(crate) fn should_give_way() -> bool {
 }
 
 /// The thread that runs this. One instruction, so it is right even where the thread can be moved.
+#[cfg(target_os = "none")]
 pub(crate) fn current() -> &'static Thread {
     let thread: *const Thread;
     // SAFETY: as in `this_racy`; `current` points to a `&'static Thread` whenever code runs.
@@ -220,6 +221,12 @@ pub(crate) fn current() -> &'static Thread {
         asm!("mov {}, gs:[{}]", out(reg) thread, const offset::CURRENT, options(nostack, preserves_flags, readonly));
         &*thread
     }
+}
+
+/// On a host all is one thread.
+#[cfg(not(target_os = "none"))]
+pub(crate) fn current() -> &'static Thread {
+    &BOOT_CPU.idle
 }
 
 /// Makes `cpu` the one that this runs on.
