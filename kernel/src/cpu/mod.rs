@@ -18,6 +18,7 @@ use crate::trap::report::Snapshot;
 use crate::trap::watchdog::Watchdog;
 use alloc::boxed::Box;
 use cell::Own;
+#[cfg(target_os = "none")]
 use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering};
