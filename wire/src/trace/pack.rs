@@ -58,6 +58,12 @@ impl<'b> Packer<'b> {
         &self.buffer[..self.used]
     }
 
+    /// Empties the buffer; the piece goes on in it. For pieces that are longer than a buffer, once [`Self::packed`] is
+    /// taken away.
+    pub const fn go_on(&mut self) {
+        self.used = 0;
+    }
+
     fn byte(&mut self, byte: u8) {
         self.buffer[self.used] = byte;
         self.used += 1;
@@ -215,6 +221,21 @@ mod tests {
             let back: Vec<Entry> = unpacker.by_ref().collect();
             prop_assert_eq!(&back, &entries[..count]);
             prop_assert_eq!(unpacker.left(), 0);
+        }
+
+        #[test]
+        fn a_piece_goes_on_in_an_emptied_buffer(entries in entries()) {
+            let (mut buffer, mut piece) = ([0; LONGEST + 9], Vec::new());
+            let mut packer = Packer::new(&mut buffer, 77);
+            for entry in &entries {
+                if !packer.push(entry) {
+                    piece.extend_from_slice(packer.packed());
+                    packer.go_on();
+                    prop_assert!(packer.push(entry));
+                }
+            }
+            piece.extend_from_slice(packer.packed());
+            prop_assert_eq!(Unpacker::new(&piece, 77).collect::<Vec<_>>(), entries);
         }
 
         #[test]

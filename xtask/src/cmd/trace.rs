@@ -3,7 +3,7 @@
 use crate::error::{Context, Error, Result};
 use crate::trace::check::{self, Findings};
 use crate::trace::filter::Filter;
-use crate::trace::{Trace, json, perfetto, phases, read, rules, text};
+use crate::trace::{Trace, html, json, perfetto, phases, read, rules, text};
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,9 @@ pub fn run(args: Args) -> Result<()> {
     }
     if let Some(path) = &args.perfetto {
         to_file(path, |out| perfetto::write(&trace, wanted.of(&trace), out))?;
+    }
+    if let Some(path) = &args.html {
+        to_file(path, |out| html::write(&trace, wanted.of(&trace), out))?;
     }
     if args.check {
         let findings = check::check(&trace);
