@@ -43,6 +43,11 @@ pub fn run(_: Args) -> Result<()> {
     };
     say("xorriso", false, program("xorriso", "for --boot bios and uefi"));
     say("UEFI firmware", false, uefi_code().map(|path| path.display().to_string()).map_err(|error| error.to_string()));
+    say("gdb", false, program("gdb", "for cargo xtask debug"));
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    let browser = browsers.into_iter().find(|name| setup::in_path(name)).map(str::to_owned);
+    let how = "to test the pages of cargo xtask trace --html; any browser shows them: install the package 'chromium'";
+    say("Chromium", false, browser.ok_or(how.into()));
     let nextest = setup::in_path("cargo-nextest");
     say(
         "cargo-nextest",

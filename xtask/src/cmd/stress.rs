@@ -52,6 +52,9 @@ pub struct Args {
     /// A shootdown of more pages than this flushes everything.
     #[arg(long, value_name = "N", default_value_t = 33, value_parser = clap::value_parser!(u32).range(0..=4096))]
     flush_ceiling: u32,
+    /// Seconds that a CPU may take to answer before that is a failure.
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    patience: u32,
     /// What becomes of the events that the CPUs record.
     #[arg(long, value_name = "MODE", value_parser = names(TRACE_MODES.into_iter()), help = "What becomes of the events that the CPUs record [default: ring; stream if they are wanted]")]
     trace: Option<String>,
@@ -177,8 +180,11 @@ fn explore(args: &Args, launch: &mut Launch, first: u64, seeds: u64) -> Result<(
                 return Err(Error::Broken);
             }
         }
-        if args.check {
-            check(trace.as_deref())?;
+        if args.check
+            && let Err(error) = check(trace.as_deref())
+        {
+            println!("again: {}", args.again(seed));
+            return Err(error);
         }
     }
     println!("{seeds} seeds from {first} on: all passed");
@@ -239,6 +245,7 @@ impl Args {
             guard_pages: self.guard_pages,
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
+            patience: self.patience,
             trace: self.trace_mode(),
             trace_events: self.trace_events,
             interleave: if self.deterministic { self.interleave } else { 0 },

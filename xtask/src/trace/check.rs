@@ -1,4 +1,4 @@
-//! Replays a trace against the [rules](super::rules).
+//! Replays a trace against the [`rules`].
 //!
 //! Where events are missing, nothing can be said: from the last event before a gap to the first one after it, on
 //! whichever CPU, no rule is checked, and what was known before is forgotten.
