@@ -1,6 +1,6 @@
 //! The second serial port: framed records, whole and in the order in which they were sent.
 //!
-//! A frame takes its time: 2 to 20 µs a byte under QEMU's TCG. So the port is a [`Turn`], used with interrupts on: no
+//! A frame takes its time: 2 to 20 µs a byte under QEMU's TCG. So the port is given out in turns, used with interrupts on: no
 //! shootdown waits for a record. With `trace=lossless` CPUs send from wherever they are, and the port is used with
 //! interrupts masked.
 
