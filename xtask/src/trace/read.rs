@@ -41,17 +41,19 @@ impl Builder {
             }
             Record::Trace { cpu, first, time, packed } => {
                 self.pieces += 1;
-                if *first < *self.expected(*cpu) {
-                    return; // sent again
-                }
                 self.skip_to(*cpu, *first);
+                // A guest that panics while it sends a piece sends it again, with what came since.
+                let known = self.expected(*cpu).saturating_sub(*first);
                 let mut unpacker = Unpacker::new(packed, *time);
+                let skipped = unpacker.by_ref().take(known as usize).count() as u64;
                 let lane = self.trace.lane(*cpu);
                 let before = lane.events.len();
                 lane.events.extend(unpacker.by_ref());
                 let count = (lane.events.len() - before) as u64;
                 self.trace.damaged += unpacker.left();
-                *self.expected(*cpu) = first + count;
+                if skipped == known {
+                    *self.expected(*cpu) = first + known + count;
+                }
             }
             Record::TraceEnd { cpu, events } => {
                 self.skip_to(*cpu, *events);
@@ -215,6 +217,14 @@ mod tests {
         let trace = built(&stream);
         assert_eq!((trace.len(), trace.lost()), (18, 9));
         assert!(!trace.losses().is_empty());
+    }
+
+    #[test]
+    fn a_piece_that_is_sent_again_gives_what_is_new_in_it() {
+        let all = marks(0, 12);
+        let hello = framed(&hello(1_000_000_000));
+        let trace = built(&[hello, piece(0, 0, &all[..9]), piece(0, 4, &all[4..]), piece(0, 2, &all[2..6])].concat());
+        assert_eq!((&trace.lanes[0].events, trace.lost()), (&all, 0));
     }
 
     #[test]
