@@ -52,7 +52,13 @@ impl TraceFile {
         let Some(out) = self.out else { return Ok(None) };
         let what = format!("cannot write {}", self.path.display());
         let file = out?.into_inner().map_err(|error| error.into_error()).context(what.clone())?;
-        file.persist(&self.path).map_err(|error| error.error).context(what)?;
+        let file = file.persist(&self.path).map_err(|error| error.error).context(what)?;
+        // Temporary files are for their owner only; traces are not.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let _ = file.set_permissions(fs::Permissions::from_mode(0o644));
+        }
         Ok(Some(self.path))
     }
 }

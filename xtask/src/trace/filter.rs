@@ -50,15 +50,15 @@ impl Filter {
         let bad = |what: String| Err(Error::CannotRun(what));
         let (mut kinds, mut categories) = (Vec::new(), Categories::empty());
         for name in &self.event {
-            match (Info::by_name(name), Categories::by_name(name)) {
-                (Some(info), _) => kinds.push(info.kind),
-                (None, Some(category)) => categories |= category,
-                (None, None) => {
-                    let known: Vec<_> =
-                        wire::trace::event::TABLE.iter().map(|info| info.name).chain(Categories::NAMES).collect();
-                    return bad(format!("no event or category is called '{name}'; there are {}", known.join(" ")));
-                }
+            let (kind, category) = (Info::by_name(name), Categories::by_name(name));
+            if kind.is_none() && category.is_none() {
+                let known: Vec<_> =
+                    wire::trace::event::TABLE.iter().map(|info| info.name).chain(Categories::NAMES).collect();
+                return bad(format!("no event or category is called '{name}'; there are {}", known.join(" ")));
             }
+            // Some names are both.
+            kinds.extend(kind.map(|info| info.kind));
+            categories |= category.unwrap_or(Categories::empty());
         }
         let request = match &self.request {
             None => None,
