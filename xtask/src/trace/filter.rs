@@ -1,8 +1,8 @@
 //! Which events are wanted.
 
-use super::{At, Names, Trace};
+use super::{At, Names, Trace, rules};
 use crate::error::{Error, Result};
-use wire::trace::event::{Categories, Info};
+use wire::trace::event::{Categories, Info, SlotName};
 
 /// Which events to show; what is not said does not narrow.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -16,6 +16,9 @@ pub struct Filter {
     /// Of this shootdown request only: the initiating CPU and the generation.
     #[arg(long, value_name = "CPU:GENERATION")]
     pub request: Option<String>,
+    /// Of this slot of addresses only, as events show it: 32K/5.
+    #[arg(long, value_name = "SLOT")]
+    pub slot: Option<String>,
     /// These kinds only, by name or by category.
     #[arg(long, value_name = "EVENT", value_delimiter = ',')]
     pub event: Vec<String>,
@@ -90,6 +93,9 @@ impl Wanted<'_> {
         (cpu.is_empty() || cpu.contains(&at.cpu))
             && (thread.is_empty() || thread.iter().any(|wanted| self.is_thread(at.entry.thread, wanted)))
             && (event.is_empty() || self.kinds.contains(&info.kind) || self.categories.contains(info.category))
+            && self.filter.slot.as_ref().is_none_or(|wanted| {
+                rules::slot(at.entry.event).is_some_and(|slot| SlotName(slot).to_string() == *wanted)
+            })
             && self.request.is_none_or(|request| at.request() == Some(request))
             && (self.window.0..=self.window.1).contains(&at.entry.time)
     }
