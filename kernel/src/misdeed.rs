@@ -66,15 +66,24 @@ pub fn recurse_for_ever() {
     black_box(down(0));
 }
 
-/// Goes down until about `left` bytes of stack are left, and runs `f` there.
+/// Runs `f` with exactly `left` bytes of stack left, to the next multiple of 16.
+///
+/// # Panics
+/// If the stack is not that large.
 pub fn with_stack_left(left: u64, f: &mut dyn FnMut()) {
-    let here = black_box([0u8; 256]);
-    if thread::stack_left() > left + 512 {
-        with_stack_left(left, f)
-    } else {
-        f()
+    extern "C" fn run(f: &mut &mut dyn FnMut()) {
+        f();
     }
-    black_box(here);
+    #[unsafe(naked)]
+    unsafe extern "C" fn call(f: &mut &mut dyn FnMut(), rsp: u64, run: extern "C" fn(&mut &mut dyn FnMut())) {
+        core::arch::naked_asm!("push rbx", "mov rbx, rsp", "mov rsp, rsi", "call rdx", "mov rsp, rbx", "pop rbx", "ret")
+    }
+    let (start, end) = thread::stack_bounds();
+    let rsp = (start + left).next_multiple_of(16); // as the calling convention has it
+    assert!(rsp < end - 512, "{left} is not on the stack, or in use");
+    let mut f = f;
+    // SAFETY: below what is in use of the calling thread's own stack.
+    unsafe { call(&mut f, rsp, run) }
 }
 
 /// Spins with exactly `left` bytes of stack left: an interrupt finds no more to be delivered on.
@@ -90,22 +99,6 @@ pub fn spin_at_the_edge(left: u64, turns: u64) {
     assert!(left.is_multiple_of(8) && start + left < end, "{left} is not on the stack");
     // SAFETY: below what is in use of the calling thread's own stack, where interrupts may write anyway.
     unsafe { spin(start + left, turns.max(1)) }
-}
-
-/// Calls `f` with exactly `left` bytes of stack left.
-///
-/// # Panics
-/// If the stack is not that large.
-pub fn call_at_the_edge(left: u64, f: extern "C" fn()) {
-    #[unsafe(naked)]
-    unsafe extern "C" fn call(rsp: u64, f: extern "C" fn()) {
-        core::arch::naked_asm!("push rbx", "mov rbx, rsp", "mov rsp, rdi", "call rsi", "mov rsp, rbx", "pop rbx", "ret")
-    }
-    let (start, end) = thread::stack_bounds();
-    let rsp = (start + left) & !15; // as the calling convention has it
-    assert!(rsp < end - 512, "{left} is not on the stack, or in use");
-    // SAFETY: below what is in use of the calling thread's own stack.
-    unsafe { call(rsp, f) }
 }
 
 /// Faults with this in the frame pointer's register.

@@ -76,7 +76,7 @@ static EXIT_DELAY: AtomicU32 = AtomicU32::new(0);
 
 /// Ends the thread that calls: the self-abort. Its stack is reaped by others.
 ///
-/// However little is left of the stack, it suffices: the end begins at its top, since nothing that is on it is needed.
+/// What the call itself takes of the stack suffices, some 100 bytes: the end begins at its top, since nothing that is on it is needed.
 pub fn exit() -> ! {
     let top = cpu::current().stack().map_or(0, SlotId::end);
     // SAFETY: the calling thread's own stack.

@@ -1,7 +1,7 @@
 //! Thread objects: made when there is none to use again, kept for ever.
 
 use super::queue::List;
-use super::{Thread, join, state};
+use super::{Shield, Thread, join, state};
 use crate::sync::SpinLock;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
@@ -83,6 +83,7 @@ pub(super) fn release(thread: &'static Thread) {
     if thread.users.fetch_sub(1, Ordering::AcqRel) == 1 {
         // SAFETY: the last user: the thread is dead or never ran, and no handle is left.
         if unsafe { (*thread.payload.get()).is_some() } {
+            LIVE.fetch_sub(1, Ordering::Relaxed);
             UNBURIED.lock().push(thread);
             WAITING.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -95,11 +96,14 @@ pub(super) fn release(thread: &'static Thread) {
 /// by threads that may, when they spawn, join, or [`super::quiesce`].
 pub(super) fn bury() {
     while WAITING.load(Ordering::Relaxed) > 0 {
+        // An abort of the one who buries must not lose what is buried.
+        let _shield = Shield::new();
         let Some(thread) = UNBURIED.lock().pop() else { return };
         WAITING.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: out of the list it is this thread's alone.
         let payload = unsafe { (*thread.payload.get()).take() };
-        give_back(thread);
+        thread.state.store(state::FREE, Ordering::Relaxed);
+        FREE.lock().push(thread);
         drop(payload);
     }
 }

@@ -48,8 +48,10 @@ fn every_distance(_: &Context) {
         [("ping", ping as extern "C" fn()), ("send", send), ("format", format), ("sleep", sleep), ("mark", mark)]
     {
         for left in (16..3200).step_by(80) {
-            let end =
-                Builder::new().quiet().spawn(move || misdeed::call_at_the_edge(left, call)).map(|handle| handle.join());
+            let end = Builder::new()
+                .quiet()
+                .spawn(move || misdeed::with_stack_left(left, &mut || call()))
+                .map(|handle| handle.join());
             let right = match end {
                 Ok(Ok(())) => true,
                 Ok(Err(Death::Fault(fault))) => matches!(fault.kind, FaultKind::Guard(..)),
