@@ -22,7 +22,7 @@ pub use machine::{Machine, Step};
 pub use ranges::{PageRange, Ranges};
 pub use reaper::{OffStack, Reaper};
 pub use request::{Acked, Unmapped};
-pub use shootdown::{Broadcast, Protocol, Scoreboard};
+pub use shootdown::{Broadcast, Counter, Protocol, Scoreboard};
 
 /// The most CPUs that Palisade is built for: one machine word of set.
 pub const MAX_CPUS: usize = 64;

@@ -76,6 +76,8 @@ named! {
     Protocol {
         /// A slot for each pair of initiator and target; initiators run in parallel.
         Scoreboard = "scoreboard",
+        /// One counter a request; initiators run in parallel.
+        Counter = "counter",
         /// One global lock, one counter, all other CPUs.
         Broadcast = "broadcast",
     }
@@ -365,7 +367,7 @@ mod tests {
             assert!(matches!(error, CmdlineError::BadValue { word: w, .. } if w == word), "{error}");
         }
         let text = Options::parse("protocol=x").unwrap_err().to_string();
-        assert_eq!(text, "bad value in 'protocol=x', expected scoreboard|broadcast");
+        assert_eq!(text, "bad value in 'protocol=x', expected scoreboard|counter|broadcast");
     }
 
     #[test]
@@ -375,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..7, p in 0usize..2, b in prop::option::of(0usize..7), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..7, p in 0usize..3, b in prop::option::of(0usize..7), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
             let options = Options {
                 seed, rounds, seconds, delay,
                 workload: Workload::ALL[w],

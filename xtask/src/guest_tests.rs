@@ -260,6 +260,13 @@ pub const ALL: &[GuestTest] = &[
     // Shootdown.
     holds("shootdown::nothing-stale", "run=test test=no-cpu-reads-what-was-unmapped"),
     holds("shootdown::nothing-stale-broadcast", "run=test test=no-cpu-reads-what-was-unmapped protocol=broadcast"),
+    holds("shootdown::nothing-stale-counter", "run=test test=no-cpu-reads-what-was-unmapped protocol=counter"),
+    holds("shootdown::all-to-all-counter", "run=test test=all-cpus-unmap-at-once protocol=counter"),
+    sees(
+        "shootdown::free-before-ack-is-seen-counter",
+        "run=test test=an-unmap-waits-for-cpus-that-mask-interrupts protocol=counter bug=free-before-ack",
+        "an unmap waits for every acknowledgement",
+    ),
     holds("shootdown::nothing-stale-in-turn", "run=test test=no-cpu-reads-what-was-unmapped").accel(Accel::TcgSingle),
     sees(
         "shootdown::skip-shootdown-is-seen",
@@ -289,6 +296,7 @@ pub const ALL: &[GuestTest] = &[
     // Stress, shortly.
     holds("stress::mixed", "run=stress rounds=10 seed=1"),
     holds("stress::mixed-broadcast", "run=stress rounds=10 seed=2 protocol=broadcast"),
+    holds("stress::mixed-counter", "run=stress rounds=10 seed=2 protocol=counter"),
     holds("stress::mixed-in-turn", "run=stress rounds=10 seed=3").accel(Accel::TcgSingle),
     holds("stress::mixed-on-1-cpu", "run=stress rounds=10 seed=4").smp(1),
     holds("stress::mixed-on-8-cpus", "run=stress rounds=5 seed=5").smp(8).limit_s(120),

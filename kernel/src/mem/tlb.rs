@@ -11,7 +11,7 @@ use crate::trap::report;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::{Acked, Broadcast, CpuId, CpuSet, MAX_CPUS, Machine, PageRange, Protocol, Scoreboard, Step, Unmapped};
+use smp::{Acked, CpuId, CpuSet, MAX_CPUS, Machine, PageRange, Protocol, Step, Unmapped};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::{interrupts, tlb};
@@ -102,11 +102,9 @@ fn send_to(vector: u8, targets: CpuSet) {
 /// Sets the protocol up, before the second CPU comes up.
 pub(crate) fn init(protocol: wire::cmdline::Protocol, cpus: usize, flush_ceiling: u32) {
     CEILING.store(flush_ceiling, Ordering::Relaxed);
-    PROTOCOL.call_once(|| match protocol {
-        // Generations start near their wrap, so that every run goes through it.
-        wire::cmdline::Protocol::Scoreboard => Box::new(Scoreboard::new(cpus, u32::MAX - 1000)),
-        wire::cmdline::Protocol::Broadcast => Box::new(Broadcast::new()),
-    });
+    // Generations start near their wrap, so that every run goes through it.
+    let made = smp::shootdown::by_name(protocol.name(), cpus, u32::MAX - 1000);
+    PROTOCOL.call_once(|| made.expect("every name on the command line is a protocol's"));
 }
 
 fn protocol() -> &'static (dyn Protocol<Hardware> + Send) {
@@ -190,4 +188,18 @@ pub fn ping_all() -> Option<u64> {
 /// The bare interrupt's handler.
 pub(crate) fn pong() {
     PONG[cpu::current_id().index()].store(PING.load(Ordering::Acquire), Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hardware;
+
+    #[test]
+    fn every_name_on_the_command_line_is_a_protocols() {
+        let names = wire::cmdline::Protocol::ALL.iter().map(|protocol| protocol.name());
+        assert!(
+            names.clone().all(|name| smp::shootdown::by_name::<Hardware>(name, 2, 1).is_some_and(|p| p.name() == name))
+        );
+        assert_eq!(names.collect::<Vec<_>>(), smp::shootdown::NAMES);
+    }
 }

@@ -5,12 +5,15 @@
 //! meanwhile drops all of its translations first thing (see [`came_online`]).
 
 mod broadcast;
+mod counter;
 mod scoreboard;
 
 pub use broadcast::Broadcast;
+pub use counter::Counter;
 pub use scoreboard::Scoreboard;
 
 use crate::{AtomicCpuSet, CpuSet, Machine, PageRange, Ranges};
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A shootdown protocol.
@@ -27,6 +30,20 @@ pub trait Protocol<M: Machine>: Sync {
 
     /// The interrupt's handler: does what this CPU was asked to, and acknowledges. Harmless when nothing was asked.
     fn serve(&self, machine: &M);
+}
+
+/// The names of all protocols.
+pub const NAMES: [&str; 3] = ["scoreboard", "counter", "broadcast"];
+
+/// The protocol of this name, for CPUs 0 to `cpus` - 1, with generations that count up from `first`.
+#[must_use]
+pub fn by_name<M: Machine>(name: &str, cpus: usize, first: u32) -> Option<Box<dyn Protocol<M> + Send>> {
+    Some(match name {
+        "scoreboard" => Box::new(Scoreboard::new(cpus, first)),
+        "counter" => Box::new(Counter::new(cpus, first)),
+        "broadcast" => Box::new(Broadcast::new()),
+        _ => return None,
+    })
 }
 
 /// What a request cost.
