@@ -83,7 +83,11 @@ mod host {
     fn read(frame: &mut [u8]) -> Result<Record<'_>, Damage> {
         let damage = Damage { bytes: frame.len() };
         let length = cobs_in_place(frame).ok_or(damage)?;
-        postcard::from_bytes_crc32(&frame[..length], CRC.digest()).map_err(|_| damage)
+        // Bytes left over belong to another frame, whose zero byte was lost: its record is gone, and that is damage.
+        match postcard::take_from_bytes_crc32(&frame[..length], CRC.digest()) {
+            Ok((record, [])) => Ok(record),
+            _ => Err(damage),
+        }
     }
 
     /// Takes the stuffing out of `frame` (zero byte at its end); the payload's length, or `None` if it is not COBS.
@@ -152,6 +156,19 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..4000)) {
             collect(&bytes, 1000);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_swallowed_the_next_is_damage_and_not_one_good_record() {
+        let (mut stream, record) = (Vec::new(), |value| Record::Count { name: "n", value });
+        for value in 0..2 {
+            stream.extend_from_slice(encode(&record((1 << 56) + value), &mut [0; MAX]).unwrap());
+        }
+        let zero = stream.iter().position(|&b| b == 0).unwrap();
+        for lost in 1..=u8::MAX {
+            stream[zero] = lost;
+            assert_eq!(collect(&stream, 4096), (Vec::new(), 1), "zero byte turned into {lost}");
         }
     }
 
