@@ -1,7 +1,7 @@
 //! CPUs by number, and sets of them in one machine word.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering, constructor};
 
 /// A CPU's number: 0 for the one that booted, then in the order in which the boot loader lists them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,10 +142,12 @@ impl fmt::Debug for CpuSet {
 pub struct AtomicCpuSet(AtomicU64);
 
 impl AtomicCpuSet {
-    /// The empty set.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
+    constructor! {
+        /// The empty set.
+        #[must_use]
+        pub const fn new() -> Self {
+            Self(AtomicU64::new(0))
+        }
     }
 
     /// The set as it is now.

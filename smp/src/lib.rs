@@ -3,7 +3,7 @@
 //! The code here is what the kernel runs; host tests run the same code on simulated CPUs. It meets the machine through
 //! one small trait, [`Machine`], and makes the wrong order not compile where it can: what was unmapped comes out of an
 //! [`Unmapped`] only by a completed shootdown, and only a stack wrapped in [`OffStack`] can be given to the [`Reaper`].
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "loom", feature = "shuttle")), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
@@ -12,6 +12,7 @@ pub mod bug;
 pub mod cpu_set;
 pub mod generation;
 pub mod machine;
+pub mod primitive;
 pub mod ranges;
 pub mod reaper;
 pub mod request;

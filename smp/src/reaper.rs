@@ -13,7 +13,7 @@
 //!   and was not preempted since, so of all that are pending it left at most one.
 
 use crate::bug::{self, Bug};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use crate::primitive::{AtomicUsize, Ordering, constructor};
 
 /// A lock that masks interrupts where that matters. The kernel's spinlock on hardware, any mutex on the host.
 pub trait Lock<T> {
@@ -88,9 +88,11 @@ impl<S, const N: usize> Pending<S, N> {
 pub type Batch<S, const N: usize> = core::iter::Flatten<core::array::IntoIter<Option<S>, N>>;
 
 impl<L, const N: usize> Reaper<L, N> {
-    /// A reaper with nothing pending; `pending` wraps [`Pending::none`].
-    pub const fn new(pending: L) -> Self {
-        Self { pending, count: AtomicUsize::new(0) }
+    constructor! {
+        /// A reaper with nothing pending; `pending` wraps [`Pending::none`].
+        pub const fn new(pending: L) -> Self {
+            Self { pending, count: AtomicUsize::new(0) }
+        }
     }
 
     /// (1) Leaves a stack.

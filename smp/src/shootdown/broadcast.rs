@@ -14,7 +14,7 @@
 use super::{Notice, Protocol, Sent, flush_here, targets};
 use crate::bug::{self, Bug};
 use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, machine};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::primitive::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// The protocol's state: one request.
@@ -38,7 +38,7 @@ impl Default for Broadcast {
 impl Broadcast {
     /// The state.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             turn: CachePadded::new(AtomicBool::new(false)),
             notice: CachePadded::new(Notice::new()),

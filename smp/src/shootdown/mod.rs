@@ -14,7 +14,7 @@ pub use scoreboard::Scoreboard;
 
 use crate::{AtomicCpuSet, CpuSet, Machine, PageRange, Ranges};
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A shootdown protocol.
 pub trait Protocol<M: Machine>: Sync {
@@ -85,11 +85,11 @@ struct Notice {
 const EVERYTHING: u32 = u32::MAX;
 
 impl Notice {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
-            starts: [const { AtomicU64::new(0) }; crate::ranges::MAX_RANGES],
-            pages: [const { AtomicU32::new(0) }; crate::ranges::MAX_RANGES],
+            starts: core::array::from_fn(|_| AtomicU64::new(0)),
+            pages: core::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
