@@ -1,7 +1,7 @@
 //! CPUs by number, and sets of them in one machine word.
 
-use core::fmt;
 use crate::primitive::{AtomicU64, Ordering, constructor};
+use core::fmt;
 
 /// A CPU's number: 0 for the one that booted, then in the order in which the boot loader lists them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,8 +13,8 @@
 
 use super::{Notice, Protocol, Sent, flush_here, targets};
 use crate::bug::{self, Bug};
-use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, machine};
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
+use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, machine};
 use crossbeam_utils::CachePadded;
 
 /// The protocol's state: one request.

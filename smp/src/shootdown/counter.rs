@@ -15,9 +15,9 @@
 
 use super::{Notice, Protocol, Sent, flush_here, targets};
 use crate::bug::{self, Bug};
+use crate::primitive::{AtomicU32, Ordering};
 use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, generation, machine};
 use alloc::boxed::Box;
-use crate::primitive::{AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// The protocol's state: a request and an inbox for each CPU.

@@ -12,9 +12,9 @@ pub use broadcast::Broadcast;
 pub use counter::Counter;
 pub use scoreboard::Scoreboard;
 
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::{AtomicCpuSet, CpuSet, Machine, PageRange, Ranges};
 use alloc::boxed::Box;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A shootdown protocol.
 pub trait Protocol<M: Machine>: Sync {
