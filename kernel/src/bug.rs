@@ -31,13 +31,7 @@ mod seeded {
     /// # Errors
     /// None in this image.
     pub(crate) fn arm(bug: Bug) -> Result<(), &'static str> {
-        match bug {
-            Bug::SkipShootdown => smp::bug::arm(smp::bug::Bug::SkipShootdown),
-            Bug::FreeBeforeAck => smp::bug::arm(smp::bug::Bug::FreeBeforeAck),
-            Bug::DropIpi => smp::bug::arm(smp::bug::Bug::DropIpi),
-            Bug::LostPending => smp::bug::arm(smp::bug::Bug::LostPending),
-            Bug::PublishBeforeSwitch | Bug::JoinBeforeOffStack | Bug::ShootdownUnderLock => {}
-        }
+        smp::bug::arm(smp::bug::Bug::by_name(bug.name()));
         ARMED.store(bug as u8, Ordering::Relaxed);
         Ok(())
     }
@@ -50,3 +44,15 @@ mod seeded {
 
 #[cfg(feature = "seeded-bugs")]
 pub(crate) use seeded::{arm, armed};
+
+#[cfg(test)]
+mod tests {
+    use wire::cmdline::Bug;
+
+    #[test]
+    fn every_fault_of_the_protocols_can_be_asked_for() {
+        for bug in smp::bug::Bug::ALL {
+            assert!(Bug::by_name(bug.name()).is_some(), "{}", bug.name());
+        }
+    }
+}

@@ -89,6 +89,12 @@ impl CpuSet {
         Self(self.0 & other.0)
     }
 
+    /// This set without the CPUs of `other`.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether `cpu` is in the set.
     #[must_use]
     pub const fn contains(self, cpu: CpuId) -> bool {

@@ -12,7 +12,9 @@ pub mod bug;
 pub mod cpu_set;
 pub mod generation;
 pub mod machine;
+pub mod presence;
 pub mod primitive;
+pub mod quarantine;
 pub mod ranges;
 pub mod reaper;
 pub mod request;
@@ -20,10 +22,11 @@ pub mod shootdown;
 
 pub use cpu_set::{AtomicCpuSet, CpuId, CpuSet};
 pub use machine::{Machine, Step};
+pub use quarantine::Quarantine;
 pub use ranges::{PageRange, Ranges};
 pub use reaper::{OffStack, Reaper};
-pub use request::{Acked, Unmapped};
-pub use shootdown::{Broadcast, Counter, Protocol, Scoreboard};
+pub use request::{Acked, Deferred, Unmapped};
+pub use shootdown::Protocol;
 
 /// The most CPUs that Palisade is built for: one machine word of set.
 pub const MAX_CPUS: usize = 64;

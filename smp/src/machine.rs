@@ -13,6 +13,11 @@ pub trait Machine {
     /// again.
     fn reachable(&self) -> CpuSet;
 
+    /// CPUs that sleep and need not be asked; see [`crate::presence`]. None, where sleeping CPUs are asked like others.
+    fn asleep(&self) -> CpuSet {
+        CpuSet::EMPTY
+    }
+
     /// Sends the shootdown interrupt to each CPU of the set. Every store before the call is visible to a CPU that takes
     /// the interrupt.
     fn interrupt(&self, targets: CpuSet);
@@ -67,6 +72,14 @@ pub enum Step {
     Completed {
         /// The request's number.
         generation: u32,
+    },
+    /// The calling CPU leaves what it has unmapped until all of `targets` have dropped all of their translations, at their
+    /// next chance; nobody waits for that.
+    Deferred {
+        /// How much was deferred so far, as a number that counts up and wraps.
+        generation: u32,
+        /// Who has to.
+        targets: CpuSet,
     },
 }
 

@@ -40,6 +40,22 @@ impl Ranges {
         Self { listed: [PageRange { start: 0, pages: 0 }; MAX_RANGES], count: 0, pages: 0, ceiling }
     }
 
+    /// Everything, however little that is.
+    #[must_use]
+    pub const fn everything() -> Self {
+        let mut all = Self::new(0);
+        all.pages = u32::MAX;
+        all
+    }
+
+    /// Adds what `other` means.
+    pub fn add(&mut self, other: &Self) {
+        match other.listed() {
+            Some(listed) => listed.iter().for_each(|range| self.push(*range)),
+            None => self.pages = u32::MAX,
+        }
+    }
+
     /// Adds a range.
     pub fn push(&mut self, range: PageRange) {
         self.pages = self.pages.saturating_add(range.pages);
@@ -47,6 +63,12 @@ impl Ranges {
             self.listed[self.count] = range;
         }
         self.count += 1;
+    }
+
+    /// Above how many pages it means everything.
+    #[must_use]
+    pub const fn ceiling(&self) -> u32 {
+        self.ceiling
     }
 
     /// Pages in all.
@@ -64,7 +86,8 @@ impl Ranges {
     /// The ranges, or `None` if the request means everything.
     #[must_use]
     pub fn listed(&self) -> Option<&[PageRange]> {
-        (self.count <= MAX_RANGES && self.pages <= self.ceiling).then(|| &self.listed[..self.count])
+        (self.count <= MAX_RANGES && self.pages <= self.ceiling && self.pages < u32::MAX)
+            .then(|| &self.listed[..self.count])
     }
 }
 

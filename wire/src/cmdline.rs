@@ -80,6 +80,10 @@ named! {
         Counter = "counter",
         /// One global lock, one counter, all other CPUs.
         Broadcast = "broadcast",
+        /// Several unmaps, one request: who comes while one is under way joins the next.
+        Batched = "batched",
+        /// No interrupt: what was unmapped waits for every CPU's next switch or tick.
+        Quiescent = "quiescent",
     }
 }
 
@@ -126,6 +130,28 @@ named! {
         LostPending = "lost-pending",
         /// One shootdown IPI is not sent.
         DropIpi = "drop-ipi",
+        /// A CPU acknowledges, and then flushes.
+        AckBeforeFlush = "ack-before-flush",
+        /// Any interrupt counts as the answer to whatever is asked at that moment.
+        StrayAck = "stray-ack",
+        /// A CPU that comes online, or wakes, flushes before it says so.
+        LateCpu = "late-cpu",
+        /// A CPU that sleeps is not asked, and does not flush when it wakes.
+        IdleNoFlush = "idle-no-flush",
+        /// The initiator does not flush its own TLB.
+        SkipLocalFlush = "skip-local-flush",
+        /// The last page of a range is not flushed.
+        FlushOneShort = "flush-one-short",
+        /// A request for more than the ceiling flushes nothing on the targets.
+        ForgetCeiling = "forget-ceiling",
+        /// Now and then a CPU is not asked.
+        SkipACpu = "skip-a-cpu",
+        /// Generations are compared as plain numbers, which is wrong once they wrap.
+        WrapUnsafe = "wrap-unsafe",
+        /// The one who asks for several leaves out what one of them unmapped.
+        BatchDrops = "batch-drops",
+        /// What waits for every CPU to pass comes free when all but one have.
+        SettleEarly = "settle-early",
     }
 }
 
@@ -367,7 +393,7 @@ mod tests {
             assert!(matches!(error, CmdlineError::BadValue { word: w, .. } if w == word), "{error}");
         }
         let text = Options::parse("protocol=x").unwrap_err().to_string();
-        assert_eq!(text, "bad value in 'protocol=x', expected scoreboard|counter|broadcast");
+        assert_eq!(text, "bad value in 'protocol=x', expected scoreboard|counter|broadcast|batched|quiescent");
     }
 
     #[test]

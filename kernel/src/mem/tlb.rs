@@ -75,12 +75,13 @@ impl Machine for Hardware {
                 cpu.request.set(1 << 32 | u64::from(generation));
             }
             Step::Completed { .. } => cpu.request.set(0),
-            Step::Answered { .. } => {}
+            Step::Answered { .. } | Step::Deferred { .. } => {}
         }
         emit(match step {
             Step::Requested { generation, targets } => Event::Request { generation, targets: targets.bits() },
             Step::Answered { initiator, generation } => Event::Ack { generation, initiator: initiator.index() as u64 },
             Step::Completed { generation } => Event::Done { generation },
+            Step::Deferred { generation, targets } => Event::Defer { generation, targets: targets.bits() },
         });
     }
 }
@@ -124,7 +125,7 @@ pub(crate) fn flush_ceiling() -> u32 {
 
 /// Puts the calling CPU among those that are asked.
 pub(crate) fn came_online() {
-    smp::shootdown::came_online(&Hardware, &REACHABLE);
+    smp::presence::came_online(&Hardware, &REACHABLE);
 }
 
 /// Has every CPU drop what was unmapped; when it returns, all have. Waits for other CPUs, so the caller holds no lock.

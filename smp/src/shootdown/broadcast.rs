@@ -11,10 +11,11 @@
 //! The turn is the one thing in Palisade that is held while CPUs wait for each other. It cannot close a circle, because
 //! whoever waits for it can be interrupted or serves its own inbox.
 
-use super::{Notice, Protocol, Sent, flush_here, targets};
+use super::{Notice, Protocol, Sent, flush_here, not_dropped};
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
-use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, machine};
+use crate::presence::to_ask;
+use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, generation, machine};
 use crossbeam_utils::CachePadded;
 
 /// The protocol's state: one request.
@@ -29,22 +30,16 @@ pub struct Broadcast {
     initiator: AtomicU32,
 }
 
-impl Default for Broadcast {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Broadcast {
-    /// The state.
+    /// The state, whatever the number of CPUs. Generations count up from `first`.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(_cpus: usize, first: u32) -> Self {
         Self {
             turn: CachePadded::new(AtomicBool::new(false)),
             notice: CachePadded::new(Notice::new()),
             todo: CachePadded::new(AtomicCpuSet::new()),
             left: CachePadded::new(AtomicU32::new(0)),
-            generation: AtomicU32::new(0),
+            generation: AtomicU32::new(first),
             initiator: AtomicU32::new(0),
         }
     }
@@ -69,8 +64,8 @@ impl<M: Machine> Protocol<M> for Broadcast {
 
     fn request(&self, machine: &M, ranges: &Ranges) -> Sent {
         self.take_turn(machine); // (1)
-        let targets = targets(machine);
-        let generation = self.generation.load(Ordering::Relaxed).wrapping_add(1);
+        let targets = to_ask(machine);
+        let generation = generation::after(self.generation.load(Ordering::Relaxed));
         self.generation.store(generation, Ordering::Relaxed);
         self.initiator.store(machine.cpu().index() as u32, Ordering::Relaxed);
         machine.note(Step::Requested { generation, targets });
@@ -78,10 +73,7 @@ impl<M: Machine> Protocol<M> for Broadcast {
         self.left.store(targets.len() as u32, Ordering::Relaxed);
         // (3) Release: pairs with the acquire in `serve`.
         self.todo.swap(targets, Ordering::Release);
-        let mut interrupts = targets;
-        if bug::armed(Bug::DropIpi) && machine.now().is_multiple_of(64) {
-            interrupts.next();
-        }
+        let interrupts = not_dropped(machine, targets);
         if !interrupts.is_empty() {
             machine.interrupt(interrupts);
         }
@@ -102,11 +94,20 @@ impl<M: Machine> Protocol<M> for Broadcast {
 
     fn serve(&self, machine: &M) {
         let me = machine.cpu();
+        if bug::armed(Bug::StrayAck) && !self.todo.load(Ordering::Relaxed).contains(me) {
+            let _ = self.left.try_update(Ordering::Release, Ordering::Relaxed, |left| left.checked_sub(1));
+        }
         // (5) A stray interrupt finds this CPU not in `todo`, and counts nothing down.
         if self.todo.load(Ordering::Relaxed).contains(me) && self.todo.remove(me, Ordering::Acquire).contains(me) {
-            self.notice.flush(machine);
             let initiator = CpuId::new(self.initiator.load(Ordering::Relaxed) as usize);
-            machine.note(Step::Answered { initiator, generation: self.generation.load(Ordering::Relaxed) });
+            let generation = self.generation.load(Ordering::Relaxed);
+            if bug::armed(Bug::AckBeforeFlush) {
+                machine.note(Step::Answered { initiator, generation });
+                self.left.fetch_sub(1, Ordering::Release);
+                return self.notice.flush(machine);
+            }
+            self.notice.flush(machine);
+            machine.note(Step::Answered { initiator, generation });
             // (6) Release: the flush is done before the initiator can see this.
             self.left.fetch_sub(1, Ordering::Release);
         }

@@ -13,9 +13,10 @@
 //! nothing down; the request's slot is used again only when all were counted. This is Linux's `smp_call_function_many`
 //! (one `csd` a pair, here one counter a request) without its allocation.
 
-use super::{Notice, Protocol, Sent, flush_here, targets};
+use super::{Notice, Protocol, Sent, flush_here, not_dropped};
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicU32, Ordering};
+use crate::presence::to_ask;
 use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, generation, machine};
 use alloc::boxed::Box;
 use crossbeam_utils::CachePadded;
@@ -59,11 +60,19 @@ impl Counter {
         let request = &self.requests[initiator.index()];
         // Acquire: pairs with the release in (2); the notice and the cleared page-table entries come before it.
         if request.asked.remove(me, Ordering::Acquire).contains(me) {
+            let generation = request.generation.load(Ordering::Relaxed);
+            if bug::armed(Bug::AckBeforeFlush) {
+                machine.note(Step::Answered { initiator, generation });
+                request.left.fetch_sub(1, Ordering::Release);
+                return request.notice.flush(machine);
+            }
             request.notice.flush(machine);
-            machine.note(Step::Answered { initiator, generation: request.generation.load(Ordering::Relaxed) });
+            machine.note(Step::Answered { initiator, generation });
             // Release: the flush is done before the initiator can see this. A read-modify-write, so the initiator that
             // acquires the last one has acquired them all.
             request.left.fetch_sub(1, Ordering::Release);
+        } else if bug::armed(Bug::StrayAck) {
+            let _ = request.left.try_update(Ordering::Release, Ordering::Relaxed, |left| left.checked_sub(1));
         }
     }
 }
@@ -78,7 +87,7 @@ impl<M: Machine> Protocol<M> for Counter {
         let request = &self.requests[me.index()];
         let generation = generation::after(request.generation.load(Ordering::Relaxed));
         request.generation.store(generation, Ordering::Relaxed);
-        let targets = targets(machine);
+        let targets = to_ask(machine);
         machine.note(Step::Requested { generation, targets });
         request.notice.write(ranges); // (1)
         request.left.store(targets.len() as u32, Ordering::Relaxed);
@@ -86,10 +95,7 @@ impl<M: Machine> Protocol<M> for Counter {
         request.asked.swap(targets, Ordering::Release);
         // (3) An inbox that was not empty has its interrupt on the way, as in `scoreboard`.
         let asleep = targets.filter(|target| self.inboxes[target.index()].insert(me, Ordering::AcqRel).is_empty());
-        let mut interrupts: CpuSet = asleep.collect();
-        if bug::armed(Bug::DropIpi) && generation.is_multiple_of(64) {
-            interrupts = interrupts.lowest().map_or(interrupts, |one| interrupts.without(one));
-        }
+        let interrupts = not_dropped(machine, asleep.collect());
         if !interrupts.is_empty() {
             machine.interrupt(interrupts);
         }
@@ -112,7 +118,9 @@ impl<M: Machine> Protocol<M> for Counter {
     fn serve(&self, machine: &M) {
         let me = machine.cpu();
         // (4) Acquire: pairs with the release in (3).
-        for initiator in self.inboxes[me.index()].swap(CpuSet::EMPTY, Ordering::AcqRel) {
+        let inbox = self.inboxes[me.index()].swap(CpuSet::EMPTY, Ordering::AcqRel);
+        let inbox = if bug::armed(Bug::StrayAck) { CpuSet::first(self.requests.len()) } else { inbox };
+        for initiator in inbox {
             self.answer(machine, initiator, me);
         }
     }

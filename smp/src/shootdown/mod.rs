@@ -1,19 +1,39 @@
 //! Shootdown protocols: how all CPUs come to drop translations. One protocol a file.
 //!
-//! Whatever the protocol, the same holds when [`Protocol::request`] returns: each CPU that was reachable when it began
-//! has, after it began, dropped the translations (invariant I1 of ARCHITECTURE.md). A CPU that becomes reachable
-//! meanwhile drops all of its translations first thing (see [`came_online`]).
+//! Whatever the protocol, the same holds when [`Protocol::request`] returns: each CPU that was reachable and awake when it
+//! began has, after it began, dropped the translations (invariant I1 of ARCHITECTURE.md). A CPU that joins those
+//! meanwhile drops all of its translations first thing (see [`crate::presence`]).
 
-mod broadcast;
-mod counter;
-mod scoreboard;
+/// One line a protocol: its file, its type, its name.
+macro_rules! protocols {
+    ($($(#[$meta:meta])* $module:ident::$type:ident = $name:literal,)+) => {
+        $(mod $module; pub use $module::$type;)+
 
-pub use broadcast::Broadcast;
-pub use counter::Counter;
-pub use scoreboard::Scoreboard;
+        /// The names of all protocols.
+        pub const NAMES: &[&str] = &[$($name),+];
 
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
-use crate::{AtomicCpuSet, CpuSet, Machine, PageRange, Ranges};
+        /// The protocol of this name, for CPUs 0 to `cpus` - 1, with generations that count up from `first`.
+        #[must_use]
+        pub fn by_name<M: Machine>(name: &str, cpus: usize, first: u32) -> Option<Box<dyn Protocol<M> + Send>> {
+            match name {
+                $($name => Some(Box::new($type::new(cpus, first))),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+protocols! {
+    scoreboard::Scoreboard = "scoreboard",
+    counter::Counter = "counter",
+    broadcast::Broadcast = "broadcast",
+    batched::Batched = "batched",
+    quiescent::Quiescent = "quiescent",
+}
+
+use crate::bug::{self, Bug};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::{CpuSet, Machine, PageRange, Ranges};
 use alloc::boxed::Box;
 
 /// A shootdown protocol.
@@ -21,7 +41,7 @@ pub trait Protocol<M: Machine>: Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
-    /// Has every reachable CPU, this one included, drop its translations of `ranges`; returns when all have. How many
+    /// Has every CPU that may use them, this one included, drop its translations of `ranges`; returns when all have. How many
     /// interrupts were sent is in the answer, one for each CPU that was interrupted.
     ///
     /// The page-table entries are cleared. The caller holds no lock and cannot be preempted; with interrupts off it
@@ -30,21 +50,34 @@ pub trait Protocol<M: Machine>: Sync {
 
     /// The interrupt's handler: does what this CPU was asked to, and acknowledges. Harmless when nothing was asked.
     fn serve(&self, machine: &M);
+
+    /// The calling CPU switches threads, or its timer ticks: a moment to do what others left for it. Interrupts are off.
+    fn passes(&self, machine: &M) {
+        let _ = machine;
+    }
+
+    /// Begins a request that nobody waits for: when [`settled`](Self::settled) says so of the ticket, every CPU has
+    /// dropped its translations. `None` if the protocol knows only [`request`](Self::request).
+    fn defer(&self, machine: &M, ranges: &Ranges) -> Option<Ticket> {
+        let _ = (machine, ranges);
+        None
+    }
+
+    /// Whether what was deferred is done. Looks, and does not wait.
+    fn settled(&self, machine: &M, ticket: Ticket) -> bool {
+        let _ = (machine, ticket);
+        false
+    }
+
+    /// As [`request`](Self::request), for a caller that cannot wait for a tick: too much is deferred.
+    fn hurry(&self, machine: &M, ranges: &Ranges) -> Sent {
+        self.request(machine, ranges)
+    }
 }
 
-/// The names of all protocols.
-pub const NAMES: [&str; 3] = ["scoreboard", "counter", "broadcast"];
-
-/// The protocol of this name, for CPUs 0 to `cpus` - 1, with generations that count up from `first`.
-#[must_use]
-pub fn by_name<M: Machine>(name: &str, cpus: usize, first: u32) -> Option<Box<dyn Protocol<M> + Send>> {
-    Some(match name {
-        "scoreboard" => Box::new(Scoreboard::new(cpus, first)),
-        "counter" => Box::new(Counter::new(cpus, first)),
-        "broadcast" => Box::new(Broadcast::new()),
-        _ => return None,
-    })
-}
+/// A request that was deferred. Younger ones are larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
 
 /// What a request cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,24 +86,6 @@ pub struct Sent {
     pub targets: usize,
     /// Interrupts that were sent; fewer than targets where one was on its way already.
     pub interrupts: usize,
-}
-
-/// Puts the calling CPU among the reachable ones.
-///
-/// The order is what lets an initiator trust its reading of the set: first the set, then the fence, then the flush. If
-/// the initiator does not see this CPU, then by the two sequentially consistent fences (this one and the one that
-/// `targets` begins with) the flush here comes after the page-table entries were cleared, and nothing stale can be loaded.
-pub fn came_online<M: Machine>(machine: &M, reachable: &AtomicCpuSet) {
-    reachable.insert(machine.cpu(), Ordering::SeqCst);
-    fence(Ordering::SeqCst);
-    machine.flush_all();
-}
-
-/// The CPUs to ask: all that are reachable but this one. Pairs with [`came_online`].
-fn targets<M: Machine>(machine: &M) -> CpuSet {
-    // Orders the clearing of the page-table entries before the reading of the set.
-    fence(Ordering::SeqCst);
-    machine.reachable().without(machine.cpu())
 }
 
 /// A request's ranges where other CPUs read them. Only its owner writes it, and only while nobody may read.
@@ -106,14 +121,32 @@ impl Notice {
         self.count.store(listed.len() as u32, Ordering::Relaxed);
     }
 
+    /// What it says, as ranges with this ceiling.
+    fn read(&self, ceiling: u32) -> Ranges {
+        let count = self.count.load(Ordering::Relaxed);
+        if count == EVERYTHING {
+            return Ranges::everything();
+        }
+        let mut ranges = Ranges::new(ceiling);
+        for (start, pages) in self.starts.iter().zip(&self.pages).take(count as usize) {
+            ranges.push(PageRange { start: start.load(Ordering::Relaxed), pages: pages.load(Ordering::Relaxed) });
+        }
+        ranges
+    }
+
     /// Flushes on this CPU what the notice says.
     fn flush<M: Machine>(&self, machine: &M) {
         let count = self.count.load(Ordering::Relaxed);
         if count == EVERYTHING {
-            return machine.flush_all();
+            if !bug::armed(Bug::ForgetCeiling) {
+                machine.flush_all();
+            }
+            return;
         }
         for (start, pages) in self.starts.iter().zip(&self.pages).take(count as usize) {
-            machine.flush(PageRange { start: start.load(Ordering::Relaxed), pages: pages.load(Ordering::Relaxed) });
+            let mut range = PageRange { start: start.load(Ordering::Relaxed), pages: pages.load(Ordering::Relaxed) };
+            range.pages -= u32::from(bug::armed(Bug::FlushOneShort));
+            machine.flush(range);
         }
     }
 }
@@ -121,7 +154,16 @@ impl Notice {
 /// Flushes on this CPU what the initiator itself asks for.
 fn flush_here<M: Machine>(machine: &M, ranges: &Ranges) {
     match ranges.listed() {
+        _ if bug::armed(Bug::SkipLocalFlush) => {}
         None => machine.flush_all(),
         Some(listed) => listed.iter().for_each(|range| machine.flush(*range)),
+    }
+}
+
+/// The interrupts that are sent of those that should be: all, without the seeded bug `drop-ipi`.
+fn not_dropped<M: Machine>(machine: &M, interrupts: CpuSet) -> CpuSet {
+    match interrupts.lowest() {
+        Some(one) if bug::armed(Bug::DropIpi) && machine.now().is_multiple_of(64) => interrupts.without(one),
+        _ => interrupts,
     }
 }

@@ -13,9 +13,10 @@
 //! ours: a target looks at the initiators that asked, not at all of them, and an initiator that finds an inbox filled
 //! need not send an interrupt, since the one who filled it does.
 
-use super::{Notice, Protocol, Sent, flush_here, targets};
+use super::{Notice, Protocol, Sent, flush_here, not_dropped};
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicU32, Ordering};
+use crate::presence::to_ask;
 use crate::{AtomicCpuSet, CpuId, CpuSet, Machine, Ranges, Step, generation, machine};
 use alloc::boxed::Box;
 use crossbeam_utils::CachePadded;
@@ -77,6 +78,11 @@ impl Scoreboard {
     fn answer<M: Machine>(&self, machine: &M, initiator: CpuId, me: CpuId) {
         let slot = self.slot(initiator, me);
         let asked = slot.asked.load(Ordering::Acquire);
+        if bug::armed(Bug::AckBeforeFlush) {
+            machine.note(Step::Answered { initiator, generation: asked });
+            slot.acked.store(asked, Ordering::Release);
+            return self.initiators[initiator.index()].notice.flush(machine);
+        }
         self.initiators[initiator.index()].notice.flush(machine);
         machine.note(Step::Answered { initiator, generation: asked });
         // Release: the flush is done before the initiator can see this. It pairs with the acquire in (7).
@@ -95,14 +101,11 @@ impl<M: Machine> Protocol<M> for Scoreboard {
         let generation = generation::after(initiator.generation.load(Ordering::Relaxed));
         initiator.generation.store(generation, Ordering::Relaxed);
 
-        let mut waiting = targets(machine);
+        let mut waiting = to_ask(machine);
         let sent = waiting.len();
         machine.note(Step::Requested { generation, targets: waiting });
         initiator.notice.write(ranges); // (1)
-        let mut interrupts = self.ask(me, waiting, generation); // (2), (3)
-        if bug::armed(Bug::DropIpi) && generation.is_multiple_of(64) {
-            interrupts = interrupts.lowest().map_or(interrupts, |one| interrupts.without(one));
-        }
+        let interrupts = not_dropped(machine, self.ask(me, waiting, generation)); // (2), (3)
         if !interrupts.is_empty() {
             machine.interrupt(interrupts);
         }
@@ -113,7 +116,9 @@ impl<M: Machine> Protocol<M> for Scoreboard {
             return cost;
         }
         // (7) Acquire: pairs with the release in `answer`; what the caller frees is freed after the flushes.
-        let answered = |cpu: CpuId| generation::covers(self.slot(me, cpu).acked.load(Ordering::Acquire), generation);
+        let covers =
+            if bug::armed(Bug::WrapUnsafe) { generation::covers_unless_wrapped } else { generation::covers };
+        let answered = |cpu: CpuId| covers(self.slot(me, cpu).acked.load(Ordering::Acquire), generation);
         let missing = || {
             while waiting.lowest().is_some_and(answered) {
                 waiting.next();
@@ -131,6 +136,11 @@ impl<M: Machine> Protocol<M> for Scoreboard {
     fn serve(&self, machine: &M) {
         let me = machine.cpu();
         let inbox = &self.inboxes[me.index()];
+        if bug::armed(Bug::StrayAck) {
+            for slot in (0..self.cpus).map(|initiator| self.slot(CpuId::new(initiator), me)) {
+                slot.acked.store(slot.asked.load(Ordering::Acquire), Ordering::Release);
+            }
+        }
         // (5) Acquire: pairs with the release in `ask`.
         for initiator in inbox.swap(CpuSet::EMPTY, Ordering::AcqRel) {
             self.answer(machine, initiator, me);

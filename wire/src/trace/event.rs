@@ -232,6 +232,11 @@ events! {
     31 Nmi "nmi" FAULT { b rip: Field::Address; }
     /// A round of the workload begins.
     32 Round "round" MARK { b round: Field::Number; }
+    /// What the thread has unmapped comes free when each of `targets` has dropped all its translations, at a switch or a tick of
+    /// its own, or sleeps. The number counts up by one each time, on whichever CPU.
+    33 Defer "defer" SHOOTDOWN { a generation: Field::Generation; b targets: Field::Cpus; }
+    /// The CPU uses none of its translations from here on, until its next `flush-all`: it is not asked.
+    34 Asleep "asleep" IDLE {}
 }
 
 impl Event {
