@@ -87,6 +87,10 @@ counters! {
     other_faults: "faults.other",
     /// Interrupts that were lost to a guard hit while they were delivered, and served all the same.
     replayed: "faults.replayed-interrupts",
+    /// Unmaps that were left to the CPUs' next switches and ticks.
+    deferred: "shootdown.deferred",
+    /// Requests with interrupts for all that was deferred, because it was too much.
+    hurried: "shootdown.hurried",
     /// Shootdown requests completed.
     shootdowns: "shootdown.requests",
     /// Pages that the requests named.

@@ -45,6 +45,11 @@ impl<'r, R> Unmapped<'r, R> {
         self.ranges.pages()
     }
 
+    /// What is in custody, to look at.
+    pub const fn held(&self) -> &R {
+        &self.held
+    }
+
     /// (2) Has every CPU drop the translations, and waits until each has said so.
     pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(self, protocol: &P, machine: &M) -> Acked<R> {
         if !self.ranges.is_empty() && !bug::armed(Bug::SkipShootdown) {

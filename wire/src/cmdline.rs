@@ -184,6 +184,10 @@ pub struct Options<'a> {
     pub delay: u32,
     /// `flush-ceiling=`: a request for more pages than this flushes everything.
     pub flush_ceiling: u32,
+    /// `lazy-idle=`: a CPU with nothing to do is not asked to flush, and flushes everything before it goes on.
+    pub lazy_idle: bool,
+    /// `deferred-pages=`: with `protocol=quiescent`, the most pages that wait before all are asked at once.
+    pub deferred_pages: u32,
     /// `patience=`: seconds that a CPU may take to answer before that is a failure.
     pub patience: u32,
     /// `trace=`: what becomes of the events that the CPUs record.
@@ -216,6 +220,8 @@ impl Default for Options<'_> {
             tick_hz: 200,
             delay: 0,
             flush_ceiling: 33,
+            lazy_idle: false,
+            deferred_pages: 1024,
             patience: 20,
             trace: Trace::Ring,
             trace_events: Categories::all(),
@@ -256,7 +262,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= patience= trace= trace-events= trace-entries= trace-dump= interleave= bug=";
+                    flush-ceiling= lazy-idle= deferred-pages= patience= trace= trace-events= trace-entries= trace-dump= interleave= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -293,6 +299,8 @@ impl<'a> Options<'a> {
             "tick-hz" => self.tick_hz = within(1, 10_000, "1 to 10000 (Hz)")? as u32,
             "delay" => self.delay = within(0, 1_000_000_000, "0 to 1000000000 (iterations)")? as u32,
             "flush-ceiling" => self.flush_ceiling = within(0, 4096, "0 to 4096 (pages)")? as u32,
+            "lazy-idle" => self.lazy_idle = switch(value).ok_or(bad(SWITCH))?,
+            "deferred-pages" => self.deferred_pages = within(0, 1 << 20, "0 to 1048576 (pages of 4 KiB)")? as u32,
             "patience" => self.patience = within(1, 100_000, "1 to 100000 (s)")? as u32,
             "trace" => self.trace = Trace::by_name(value).ok_or(bad(Trace::NAMES))?,
             "trace-events" => self.trace_events = categories(value).ok_or(bad(CATEGORIES))?,
@@ -318,6 +326,16 @@ fn categories(list: &str) -> Option<Categories> {
         return Some(Categories::all());
     }
     list.split(',').try_fold(Categories::empty(), |set, name| Some(set | Categories::by_name(name)?))
+}
+
+const SWITCH: &str = "on|off";
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -350,6 +368,10 @@ impl fmt::Display for Options<'_> {
         word!(tick_hz, "tick-hz");
         word!(delay, "delay");
         word!(flush_ceiling, "flush-ceiling");
+        if self.lazy_idle {
+            f.write_str(" lazy-idle=on")?;
+        }
+        word!(deferred_pages, "deferred-pages");
         word!(patience, "patience");
         word!(trace, "trace");
         if self.trace_events != default.trace_events {
@@ -374,6 +396,7 @@ impl fmt::Display for Options<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::sample::select as of;
 
     #[test]
     fn nothing_said_means_the_defaults() {
@@ -403,13 +426,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..7, p in 0usize..3, b in prop::option::of(0usize..7), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay,
-                workload: Workload::ALL[w],
-                protocol: Protocol::ALL[p],
-                bug: b.map(|b| Bug::ALL[b]),
-                trace: Trace::ALL[trace],
+                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

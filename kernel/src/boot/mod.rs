@@ -22,7 +22,7 @@ use crate::cpu::{self, Cpu, REACHABLE, apic, entry};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
-use crate::mem::{frames, tlb};
+use crate::mem::{custody, frames, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::{bug, console, debug, interleave, record, thread, time, trace};
 use core::fmt;
@@ -92,7 +92,8 @@ unsafe extern "C" fn palisade_start() -> ! {
     let used = offered.min(MAX_CPUS);
     trace::init(options.trace, options.trace_entries, used, set_aside);
     attach_ring(cpu);
-    tlb::init(options.protocol, used, options.flush_ceiling);
+    tlb::init(options, used);
+    custody::init(options.deferred_pages);
     thread::set_defaults(options.stack_pages, options.guard_pages);
     thread::set_exit_delay(options.delay);
     time::set_patience(options.patience);

@@ -54,6 +54,8 @@ pub struct Cpu {
     pub(crate) slice: Own<u32>,
     /// Interrupts taken up to now; also a clock that stands still when the CPU hangs.
     pub(crate) interrupts: Own<u64>,
+    /// It halts and is not asked to flush (`lazy-idle=on`).
+    pub(crate) asleep: Own<bool>,
     /// Locks that it holds.
     pub(crate) held: Held,
     /// The shootdown request that it began and that is not done: 2^32 + generation, 0 if there is none.
@@ -100,6 +102,7 @@ impl Cpu {
             runs_threads: Own::<bool>::new(false),
             slice: Own::<u32>::new(0),
             interrupts: Own::<u64>::new(0),
+            asleep: Own::<bool>::new(false),
             held: Held::new(),
             request: Own::<u64>::new(0),
             request_targets: Own::<u64>::new(0),

@@ -10,6 +10,7 @@
 //! Taking one down: entries cleared, frames and slots into the request's custody, one shootdown, then free
 //! ([`take_down`], invariant I1).
 
+use super::custody::{self, Held};
 use super::frames::{self, FrameList, Use};
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId, SlotList};
@@ -258,18 +259,12 @@ fn fill_slot(slot: SlotId, pages: u64, fill: Fill, access: Access, kind: Kind) -
     Ok(())
 }
 
-/// What a request holds until all CPUs have acknowledged it.
-struct Held {
-    frames: FrameList,
-    slots: SlotList,
-}
-
-/// Unmaps all of `taken` with one shootdown, then frees the slots, and the frames if they are the allocator's. How many
-/// slots there were. The caller has claimed them: nobody else takes them down.
+/// Unmaps all of `taken` with one shootdown; once no CPU can use them any more, the slots come free, and the frames if they
+/// are the allocator's. How many slots there were. The caller has claimed them: nobody else takes them down.
 pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usize {
     let begun = time::now();
     let mut ranges = Ranges::new(tlb::flush_ceiling());
-    let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty() };
+    let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty(), begun, pages: 0 };
     let mut count = 0;
     for slot in taken {
         clear(slot, &mut ranges, owned.then_some(&mut held.frames));
@@ -277,12 +272,8 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usi
         count += 1;
     }
     if count > 0 {
-        let mut held = tlb::shoot_down(Unmapped::new(&ranges, held), begun).release();
-        frames::free(held.frames);
-        while let Some(slot) = held.slots.pop() {
-            emit(Event::Free { slot: slot.into_bits() });
-            slots::free(slot);
-        }
+        held.pages = ranges.pages();
+        custody::release(Unmapped::new(&ranges, held));
     }
     count
 }

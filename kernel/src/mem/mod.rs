@@ -11,6 +11,7 @@
 //! pages for each CPU, and a flush of any address inside that range flushes everything, which would hide stale
 //! translations from the tests.
 
+pub(crate) mod custody;
 pub(crate) mod frames;
 pub(crate) mod guarded;
 pub(crate) mod heap;

@@ -173,6 +173,13 @@ impl SlotId {
         unsafe { self.slot().owner.load(Ordering::Relaxed).as_ref() }
     }
 
+    /// The thread whose stack it was: the thread ends its life before the slot does.
+    pub(crate) fn take_owner(self) -> Option<&'static Thread> {
+        let owner = self.owner();
+        self.slot().owner.store(core::ptr::null_mut(), Ordering::Relaxed);
+        owner
+    }
+
     /// Says whose stack it is.
     pub(crate) fn set_owner(self, thread: &'static Thread) {
         self.slot().owner.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);

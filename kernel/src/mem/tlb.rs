@@ -1,7 +1,7 @@
 //! The machine that the shootdown protocols run on: this one. And the bare interrupt round trip to compare with.
 
 use crate::cpu::apic::{self, vector};
-use crate::cpu::{self, REACHABLE};
+use crate::cpu::{self, Cpu, REACHABLE};
 use crate::stats::{self, Latency};
 use crate::sync::irq::IrqsOff;
 use crate::thread::{PreemptOff, Shield};
@@ -11,8 +11,12 @@ use crate::trap::report;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::{Acked, CpuId, CpuSet, MAX_CPUS, Machine, PageRange, Protocol, Step, Unmapped};
+use smp::quarantine::Hurried;
+use smp::{
+    Acked, AtomicCpuSet, CpuId, CpuSet, Deferred, MAX_CPUS, Machine, PageRange, Protocol, Quarantine, Step, Unmapped,
+};
 use spin::Once;
+use wire::cmdline::Options;
 use x86_64::VirtAddr;
 use x86_64::instructions::{interrupts, tlb};
 
@@ -20,6 +24,9 @@ use x86_64::instructions::{interrupts, tlb};
 pub(crate) struct Hardware;
 
 static PROTOCOL: Once<Box<dyn Protocol<Hardware> + Send>> = Once::new();
+/// CPUs that sleep and are not asked.
+static ASLEEP: AtomicCpuSet = AtomicCpuSet::new();
+static LAZY_IDLE: AtomicBool = AtomicBool::new(false);
 static CEILING: AtomicU32 = AtomicU32::new(33);
 
 impl Machine for Hardware {
@@ -29,6 +36,10 @@ impl Machine for Hardware {
 
     fn reachable(&self) -> CpuSet {
         REACHABLE.load(Ordering::Acquire)
+    }
+
+    fn asleep(&self) -> CpuSet {
+        ASLEEP.load(Ordering::Acquire)
     }
 
     fn interrupt(&self, targets: CpuSet) {
@@ -101,10 +112,11 @@ fn send_to(vector: u8, targets: CpuSet) {
 }
 
 /// Sets the protocol up, before the second CPU comes up.
-pub(crate) fn init(protocol: wire::cmdline::Protocol, cpus: usize, flush_ceiling: u32) {
-    CEILING.store(flush_ceiling, Ordering::Relaxed);
+pub(crate) fn init(options: &Options, cpus: usize) {
+    CEILING.store(options.flush_ceiling, Ordering::Relaxed);
+    LAZY_IDLE.store(options.lazy_idle, Ordering::Relaxed);
     // Generations start near their wrap, so that every run goes through it.
-    let made = smp::shootdown::by_name(protocol.name(), cpus, u32::MAX - 1000);
+    let made = smp::shootdown::by_name(options.protocol.name(), cpus, u32::MAX - 1000);
     PROTOCOL.call_once(|| made.expect("every name on the command line is a protocol's"));
 }
 
@@ -133,14 +145,70 @@ pub(crate) fn came_online() {
 pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64) -> Acked<R> {
     crate::sync::assert_may_wait(0);
     let _here = PreemptOff::new();
-    let pages = u64::from(unmapped.pages());
+    let pages = unmapped.pages();
     let acked = unmapped.shoot_down(protocol(), &Hardware);
     let took = time::now().saturating_sub(start);
     let stats = &cpu::this_racy().stats;
     stats.shootdowns.add(1);
-    stats.pages_flushed.add(pages);
-    stats::record(if pages == 1 { Latency::OnePageShootdown } else { Latency::Shootdown }, took);
+    stats.pages_flushed.add(pages.into());
+    stats::record(kind(pages), took);
     acked
+}
+
+/// Leaves it to the CPUs to drop what was unmapped when they pass, if the protocol has that.
+pub(super) fn defer<R>(unmapped: Unmapped<'_, R>) -> Result<Deferred<R>, Unmapped<'_, R>> {
+    crate::sync::assert_may_wait(0);
+    let _here = PreemptOff::new();
+    let pages = u64::from(unmapped.pages());
+    let deferred = unmapped.defer(protocol(), &Hardware)?;
+    let stats = &cpu::this_racy().stats;
+    stats.deferred.add(1);
+    stats.pages_flushed.add(pages);
+    Ok(deferred)
+}
+
+/// Something that waited and that no CPU can use any more.
+pub(super) fn take_settled<R, const N: usize>(waiting: &mut Quarantine<R, N>) -> Option<R> {
+    waiting.take_settled(protocol(), &Hardware)
+}
+
+/// Has every CPU drop all that waits, at once. Waits for other CPUs, so the caller holds no lock; preemption is off.
+pub(super) fn shoot_down_all<R, const N: usize>(all: Hurried<R, N>) -> impl Iterator<Item = R> {
+    crate::sync::assert_may_wait(0);
+    all.shoot_down(protocol(), &Hardware, flush_ceiling())
+}
+
+/// What was deferred since `begun` is free now.
+pub(super) fn record_deferred(pages: u32, begun: u64) {
+    let _here = PreemptOff::new();
+    stats::record(kind(pages), time::now().saturating_sub(begun));
+}
+
+const fn kind(pages: u32) -> Latency {
+    if pages == 1 { Latency::OnePageShootdown } else { Latency::Shootdown }
+}
+
+/// This CPU switches threads, or its timer ticks. Interrupts are off.
+pub(crate) fn passes() {
+    protocol().passes(&Hardware);
+}
+
+/// This CPU halts, and is not asked until it wakes; with `lazy-idle=on`. Interrupts are off.
+pub(crate) fn falls_asleep(cpu: &Cpu) {
+    if LAZY_IDLE.load(Ordering::Relaxed) {
+        emit(Event::Asleep {});
+        cpu.asleep.set(true);
+        smp::presence::falls_asleep(&Hardware, &ASLEEP);
+    }
+}
+
+/// This CPU goes on, if it slept: the first thing that it does, in a handler or after the halt.
+pub(crate) fn wakes(cpu: &Cpu) {
+    if cpu.asleep.get() {
+        let _irqs = IrqsOff::new();
+        smp::presence::wakes(&Hardware, &ASLEEP);
+        cpu.asleep.set(false);
+    }
 }
 
 /// The shootdown interrupt's handler.

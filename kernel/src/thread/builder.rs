@@ -5,6 +5,7 @@ use super::{JoinHandle, PreemptOff, Shield, Thread, exit, reap, state, switch, t
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
+use crate::mem::custody;
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};
@@ -180,7 +181,7 @@ impl<'n> Builder<'n> {
         let map = || guarded::map_fresh(self.stack_pages, self.guard_pages, Fill::AsIs, Access::ReadWrite, Kind::Stack);
         match map() {
             // Memory that only waits to be reaped is not missing.
-            Err(MapError::OutOfFrames | MapError::OutOfAddresses) if reap() > 0 => map(),
+            Err(MapError::OutOfFrames | MapError::OutOfAddresses) if reap() + custody::hurry() > 0 => map(),
             other => other,
         }
     }

@@ -19,8 +19,8 @@ use crate::bug;
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
-use crate::mem::guarded;
 use crate::mem::slots::SlotId;
+use crate::mem::{custody, guarded};
 use crate::sync::SpinLock;
 use crate::time;
 use crate::trace::{Event, emit};
@@ -184,8 +184,9 @@ pub fn quiesce() -> usize {
         reap();
         table::bury();
         let dying = DYING.load(Ordering::Relaxed);
-        if dying == 0 || time::now() - since > time::patience() {
-            return dying;
+        custody::collect();
+        if dying == 0 && custody::waiting() == 0 || time::now() - since > time::patience() {
+            return dying + custody::waiting();
         }
         switch::yield_now();
     }
@@ -220,7 +221,7 @@ fn reap_here() -> usize {
 fn take_down(batch: impl Iterator<Item = DeadStack>) -> usize {
     let mut dead = List::new();
     let slots = batch.map(|DeadStack(slot)| {
-        if let Some(owner) = slot.owner() {
+        if let Some(owner) = slot.take_owner() {
             dead.push(owner);
         }
         slot

@@ -7,6 +7,7 @@ use crate::cpu::{self, Cpu};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::Kind;
+use crate::mem::{custody, tlb};
 use crate::trace::{Event, emit};
 use core::sync::atomic::{Ordering, fence};
 use x86_64::instructions::interrupts;
@@ -34,6 +35,7 @@ extern "C" fn run() -> ! {
     let cpu = cpu::this_racy(); // idle threads do not move
     loop {
         exit::reap();
+        custody::collect();
         interrupts::disable();
         IDLE.insert(cpu.id(), Ordering::SeqCst);
         // Pairs with `make_ready`: first say so, then look.
@@ -44,7 +46,9 @@ extern "C" fn run() -> ! {
         } else {
             // One after the other without a gap: an interrupt that is pending ends the halt.
             emit(Event::Halt {});
+            tlb::falls_asleep(cpu);
             interrupts::enable_and_hlt();
+            tlb::wakes(cpu);
             IDLE.remove(cpu.id(), Ordering::SeqCst);
         }
         switch::yield_now();

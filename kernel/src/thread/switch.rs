@@ -7,6 +7,7 @@ use super::{Shield, Thread, exit, state};
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
 use crate::cpu::{self, Cpu};
+use crate::mem::tlb;
 use crate::sync::irq::IrqsOff;
 use crate::trace::{self, Event, emit};
 use core::ptr;
@@ -65,6 +66,7 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
         emit(Event::Leave { why: why as u32 });
     }
     epilogue(cpu, before, why);
+    tlb::passes();
     let next = pick(cpu);
     // From idling to idling is no change.
     if !idles || !ptr::eq(next, before) {

@@ -60,6 +60,7 @@ fn exception(cpu: &'static Cpu, frame: &mut Frame) {
 
 /// Serves an interrupt and ends it.
 fn serve(cpu: &'static Cpu, vector: u8) {
+    tlb::wakes(cpu);
     cpu.interrupts.add(1);
     let recorded = vector != vector::TIMER;
     if recorded {
@@ -74,6 +75,7 @@ fn serve(cpu: &'static Cpu, vector: u8) {
                 interleave::draw(&irqs);
             }
             let now = time::now();
+            tlb::passes();
             switch::tick(cpu, now);
             watchdog::look(cpu, now);
         }

@@ -52,6 +52,12 @@ pub struct Args {
     /// A shootdown of more pages than this flushes everything.
     #[arg(long, value_name = "N", default_value_t = 33, value_parser = clap::value_parser!(u32).range(0..=4096))]
     flush_ceiling: u32,
+    /// A CPU with nothing to do is not asked to flush, and flushes everything before it goes on.
+    #[arg(long)]
+    lazy_idle: bool,
+    /// With the protocol 'quiescent': the most pages that wait to be flushed before all CPUs are interrupted after all.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    deferred_pages: u32,
     /// Seconds that a CPU may take to answer before that is a failure.
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     patience: u32,
@@ -245,6 +251,8 @@ impl Args {
             guard_pages: self.guard_pages,
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
+            lazy_idle: self.lazy_idle,
+            deferred_pages: self.deferred_pages,
             patience: self.patience,
             trace: self.trace_mode(),
             trace_events: self.trace_events,

@@ -1,0 +1,116 @@
+//! What is unmapped and must not be used again yet: what a request holds, and the place where it waits when the protocol
+//! lets nobody wait for it.
+//!
+//! ```text
+//!   unmapped ──▶ shot down, the caller waiting ──────────────────────▶ free
+//!         └────▶ deferred ──▶ quarantine ──▶ settled, seen by `collect` ─┘
+//!                                  └──▶ too much of it: one request for all (`hurry`)
+//! ```
+
+use super::frames::{self, FrameList};
+use super::slots::{self, SlotList};
+use super::tlb;
+use crate::cpu;
+use crate::sync::SpinLock;
+use crate::thread::{PreemptOff, Shield};
+use crate::trace::{Event, emit};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use smp::{Quarantine, Unmapped};
+
+/// The most unmaps that can wait. A stack each: what four CPUs leave in a few ticks.
+const ROOM: usize = 128;
+
+/// What a request holds.
+pub(super) struct Held {
+    pub(super) frames: FrameList,
+    pub(super) slots: SlotList,
+    /// When the unmapping began.
+    pub(super) begun: u64,
+    pub(super) pages: u32,
+}
+
+static WAITING: SpinLock<Quarantine<Held, ROOM>> = SpinLock::new("custody", Quarantine::empty());
+/// How many unmaps wait, to look without the lock.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// The most pages that may wait.
+static MOST_PAGES: AtomicU32 = AtomicU32::new(1024);
+
+/// Sets how many pages may wait.
+pub(crate) fn init(most_pages: u32) {
+    MOST_PAGES.store(most_pages, Ordering::Relaxed);
+}
+
+/// Has the CPUs drop what was unmapped, and frees it: at once or later, as the protocol has it. The caller may wait for other
+/// CPUs.
+pub(super) fn release(unmapped: Unmapped<'_, Held>) {
+    match tlb::defer(unmapped) {
+        Err(unmapped) => {
+            let begun = unmapped.held().begun;
+            free(tlb::shoot_down(unmapped, begun).release());
+        }
+        Ok(deferred) => {
+            collect();
+            let mut waiting = WAITING.lock();
+            let no_room = waiting.put(deferred);
+            COUNT.store(waiting.count(), Ordering::Relaxed);
+            let too_much = waiting.pages() > MOST_PAGES.load(Ordering::Relaxed).into();
+            drop(waiting);
+            if no_room.is_some() || too_much {
+                hurry();
+            }
+            if let Some(deferred) = no_room {
+                let had_room = WAITING.lock().put(deferred).is_none();
+                assert!(had_room, "more unmaps at once than can wait");
+            }
+        }
+    }
+}
+
+/// Frees what has settled meanwhile. Waits for nobody.
+pub(crate) fn collect() {
+    while COUNT.load(Ordering::Relaxed) > 0 {
+        let settled = {
+            let mut waiting = WAITING.lock();
+            let settled = tlb::take_settled(&mut waiting);
+            COUNT.store(waiting.count(), Ordering::Relaxed);
+            settled
+        };
+        let Some(held) = settled else { return };
+        tlb::record_deferred(held.pages, held.begun);
+        free(held);
+    }
+}
+
+/// Frees all that waits, by one request with interrupts. How many unmaps it was. The caller may wait for other CPUs.
+pub(crate) fn hurry() -> usize {
+    if COUNT.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
+    let _shield = Shield::new();
+    let _here = PreemptOff::new();
+    let (all, count) = {
+        let mut waiting = WAITING.lock();
+        let count = waiting.count();
+        COUNT.store(0, Ordering::Relaxed);
+        (waiting.take_all(), count)
+    };
+    cpu::this_racy().stats.hurried.add(u64::from(count > 0));
+    for held in tlb::shoot_down_all(all) {
+        tlb::record_deferred(held.pages, held.begun);
+        free(held);
+    }
+    count
+}
+
+/// How many unmaps wait.
+pub(crate) fn waiting() -> usize {
+    COUNT.load(Ordering::Relaxed)
+}
+
+fn free(mut held: Held) {
+    frames::free(held.frames);
+    while let Some(slot) = held.slots.pop() {
+        emit(Event::Free { slot: slot.into_bits() });
+        slots::free(slot);
+    }
+}
