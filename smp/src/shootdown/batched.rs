@@ -61,13 +61,11 @@ impl Batched {
         }
     }
 
-    /// (4) to (6) Asks for all that have joined.
-    fn ask_for_all<M: Machine>(&self, machine: &M) -> Sent {
+    /// (4) to (6) Asks for all that have joined, if there are any: whoever had the turn before may have asked for them.
+    fn ask_for_all<M: Machine>(&self, machine: &M) -> Option<Sent> {
         // Acquire: pairs with the release in (2); their notices and their cleared page-table entries come before it.
         let all = self.joined.swap(CpuSet::EMPTY, Ordering::AcqRel);
-        let Some(first) = all.lowest() else {
-            return Sent::default(); // whoever had the turn before has asked for this CPU too
-        };
+        let first = all.lowest()?;
         let mut ranges = Ranges::new(self.member(first).ceiling.load(Ordering::Relaxed));
         let asked_for = if bug::armed(Bug::BatchDrops) && all.len() > 1 { all.without(first) } else { all };
         for member in asked_for {
@@ -79,7 +77,7 @@ impl Batched {
             // (6) Release: pairs with the acquire in (3).
             member.done.store(member.number.load(Ordering::Relaxed), Ordering::Release);
         }
-        sent
+        Some(sent)
     }
 
     fn member(&self, cpu: CpuId) -> &Member {
@@ -113,14 +111,16 @@ impl<M: Machine> Protocol<M> for Batched {
             if turn { CpuSet::EMPTY } else { machine.reachable() }
         };
         machine::wait(machine, missing, || Protocol::<M>::serve(self, machine));
-        if !turn {
-            machine.note(Step::Completed { generation: number }); // (7)
-            return Sent::default();
+        let mut sent = None;
+        if turn {
+            sent = self.ask_for_all(machine);
+            // Release: pairs with the swap in (3).
+            self.turn.store(false, Ordering::Release);
         }
-        let sent = self.ask_for_all(machine);
-        // Release: pairs with the swap in (3).
-        self.turn.store(false, Ordering::Release);
-        sent
+        sent.unwrap_or_else(|| {
+            machine.note(Step::Completed { generation: number }); // (7)
+            Sent::default()
+        })
     }
 
     fn serve(&self, machine: &M) {

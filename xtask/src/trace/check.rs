@@ -45,6 +45,26 @@ struct Request {
     begun: At,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Unmapped {
+    at: u64,
+    done: u64,
+}
+
+/// What is freed when these CPUs have flushed everything since it was unmapped.
+#[derive(Clone, Copy, Debug)]
+struct Deferred {
+    unmapped: u64,
+    targets: u64,
+}
+
+/// What is known of a CPU's TLB.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cpu {
+    flushed: u64,
+    asleep: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
     slots: HashMap<u32, Life>,
@@ -52,8 +72,15 @@ struct State {
     requests: HashMap<u16, Request>,
     /// How many requests each thread has seen done.
     done: HashMap<u32, u64>,
+    /// When the last of them was.
+    last_done: HashMap<u32, u64>,
     /// How many its unmapper had, when a slot was unmapped.
-    unmapped: HashMap<u32, u64>,
+    unmapped: HashMap<u32, Unmapped>,
+    /// What each thread has unmapped since its last request.
+    fresh: HashMap<u32, Vec<u32>>,
+    /// Slots that nobody waits for.
+    deferred: HashMap<u32, Deferred>,
+    cpus: HashMap<u16, Cpu>,
     running: HashMap<u32, u16>,
     /// Slots that were left and are not unmapped, and by which event.
     waiting: HashMap<u32, At>,
@@ -166,15 +193,36 @@ impl State {
                     broken(rules::ACKS_BEFORE_DONE, format!("request {}:{generation}; not by {missing}", at.cpu));
                 }
                 *self.done.entry(thread).or_default() += 1;
+                self.last_done.insert(thread, at.entry.time);
+                self.fresh.remove(&thread);
             }
             Event::Unmap { slot, .. } => {
                 self.waiting.remove(&slot);
-                self.unmapped.insert(slot, self.done.get(&thread).copied().unwrap_or(0));
+                let done = self.done.get(&thread).copied().unwrap_or(0);
+                self.unmapped.insert(slot, Unmapped { at: at.entry.time, done });
+                self.fresh.entry(thread).or_default().push(slot);
             }
+            Event::Defer { targets, .. } => {
+                for slot in self.fresh.remove(&thread).unwrap_or_default() {
+                    if let Some(Unmapped { at, .. }) = self.unmapped.get(&slot) {
+                        self.deferred.insert(slot, Deferred { unmapped: *at, targets });
+                    }
+                }
+            }
+            Event::FlushAll {} => {
+                self.cpus.insert(at.cpu, Cpu { flushed: at.entry.time, asleep: false });
+            }
+            Event::Asleep {} => self.cpus.entry(at.cpu).or_default().asleep = true,
             Event::Free { slot } => {
-                if let Some(before) = self.unmapped.remove(&slot)
-                    && self.done.get(&thread).copied().unwrap_or(0) <= before
-                {
+                let before = self.unmapped.remove(&slot);
+                let done = self.done.get(&thread).copied().unwrap_or(0);
+                if let Some(deferred) = self.deferred.remove(&slot) {
+                    let missing = self.not_flushed(deferred);
+                    if missing != 0 && !self.asked_since(thread, deferred.unmapped) {
+                        let detail = format!("slot {}; not by {}", SlotName(slot), Cpus(missing));
+                        broken(rules::ALL_FLUSH_BEFORE_FREE, detail);
+                    }
+                } else if before.is_some_and(|before| done <= before.done) {
                     broken(rules::DONE_BEFORE_FREE, format!("slot {}", SlotName(slot)));
                 }
             }
@@ -206,6 +254,17 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// CPUs that may still use what was deferred.
+    fn not_flushed(&self, deferred: Deferred) -> u64 {
+        let flushed = |cpu: u16| self.cpus.get(&cpu).is_some_and(|cpu| cpu.asleep || cpu.flushed >= deferred.unmapped);
+        (0..64).filter(|cpu| deferred.targets >> cpu & 1 == 1 && !flushed(*cpu)).fold(0, |set, cpu| set | 1 << cpu)
+    }
+
+    /// Whether the thread has seen a request done after `time`: one with interrupts, for all that is deferred.
+    fn asked_since(&self, thread: u32, time: u64) -> bool {
+        self.last_done.get(&thread).is_some_and(|done| *done > time)
     }
 
     fn life(&mut self, at: &At, broken: &mut impl FnMut(&'static str, String)) {
@@ -283,6 +342,23 @@ mod tests {
             events[at].2 = to;
             events
         };
+        // CPU 2 sleeps, CPU 1 has flushed: `left_out` of what is right is left out.
+        let deferred = |left_out: usize| {
+            let mut events = GOOD[..10].to_vec();
+            let mut rest = vec![
+                (1, 72, Event::Defer { generation: 1, targets: 0b110 }),
+                (1, 72, Event::FlushAll {}),
+                (2, 3, Event::Asleep {}),
+                (0, 70, Event::Free { slot: SLOT }),
+            ];
+            if left_out > 0 {
+                rest.remove(left_out);
+            }
+            events.extend(rest);
+            events
+        };
+        assert_eq!(broken(&deferred(0)), [""; 0]);
+        assert_eq!(broken(&deferred(2)), [rules::ALL_FLUSH_BEFORE_FREE]);
         let twice = |at: usize| {
             let mut events = GOOD.to_vec();
             events.insert(at + 1, events[at]);
@@ -302,6 +378,7 @@ mod tests {
             (moved(15, 14), rules::DONE_BEFORE_FREE),
             (changed(10, Event::Wait { masked: 1, what: 0 }), rules::NO_LOCK_AT_A_WAIT),
             (moved(7, 3), rules::JOINED_AFTER_LEFT),
+            (deferred(1), rules::ALL_FLUSH_BEFORE_FREE),
         ];
         let mut seen = Vec::new();
         for (number, (events, rule)) in cases.iter().enumerate() {

@@ -57,6 +57,9 @@ pub const ONLY_ASKED_ACK: &str = "a CPU acknowledges what it was asked, once";
 pub const REQUESTS_END: &str = "every request ends";
 /// As above, of what the request was made for.
 pub const DONE_BEFORE_FREE: &str = "memory is freed only after the request that its unmapping made is done";
+/// As above, where nobody waits for the request.
+pub const ALL_FLUSH_BEFORE_FREE: &str =
+    "what is deferred is freed only after every CPU has flushed everything, or sleeps";
 /// What holds of stacks that were left.
 pub const LEFT_ARE_UNMAPPED: &str = "a stack that was left is unmapped";
 /// What holds of waiting for other CPUs.
@@ -76,6 +79,7 @@ pub fn all() -> Vec<&'static str> {
             ONLY_ASKED_ACK,
             REQUESTS_END,
             DONE_BEFORE_FREE,
+            ALL_FLUSH_BEFORE_FREE,
             LEFT_ARE_UNMAPPED,
             NO_LOCK_AT_A_WAIT,
             ONE_CPU_A_THREAD,
