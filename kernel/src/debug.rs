@@ -15,7 +15,7 @@ static PALISADE_LAYOUT: [AtomicU64; Layout::WORDS] = [const { AtomicU64::new(0) 
 pub(crate) fn describe() {
     let idle = &cpu::boot_cpu().idle;
     let (name, name_length) = idle.name_offsets();
-    let (pending, pending_count) = thread::pending_table();
+    let [pending, pending_count, pending_lists, pending_apart] = thread::pending::table();
     let layout = Layout {
         magic: Layout::MAGIC,
         cpus: cpu::table_address(),
@@ -39,6 +39,8 @@ pub(crate) fn describe() {
         thread_name_length: name_length,
         pending,
         pending_count,
+        pending_lists,
+        pending_apart,
     };
     for (cell, word) in PALISADE_LAYOUT.iter().zip(layout.words()).rev() {
         cell.store(word, Ordering::Release);

@@ -88,6 +88,16 @@ named! {
 }
 
 named! {
+    /// Who unmaps the stacks of threads that have ended.
+    Reaping {
+        /// The next thread that ends, on whichever CPU: one list for all, under one spinlock.
+        Handoff = "handoff",
+        /// Each CPU its own, several at once; idle CPUs, and whoever lacks memory, take from others.
+        PerCpu = "per-cpu",
+    }
+}
+
+named! {
     /// What becomes of the events that the CPUs record.
     Trace {
         /// No event is recorded.
@@ -188,6 +198,8 @@ pub struct Options<'a> {
     pub lazy_idle: bool,
     /// `deferred-pages=`: with `protocol=quiescent`, the most pages that wait before all are asked at once.
     pub deferred_pages: u32,
+    /// `reaping=`: who unmaps the stacks of threads that have ended.
+    pub reaping: Reaping,
     /// `patience=`: seconds that a CPU may take to answer before that is a failure.
     pub patience: u32,
     /// `trace=`: what becomes of the events that the CPUs record.
@@ -222,6 +234,7 @@ impl Default for Options<'_> {
             flush_ceiling: 33,
             lazy_idle: false,
             deferred_pages: 1024,
+            reaping: Reaping::Handoff,
             patience: 20,
             trace: Trace::Ring,
             trace_events: Categories::all(),
@@ -262,7 +275,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= lazy-idle= deferred-pages= patience= trace= trace-events= trace-entries= trace-dump= interleave= bug=";
+                    flush-ceiling= lazy-idle= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -301,6 +314,7 @@ impl<'a> Options<'a> {
             "flush-ceiling" => self.flush_ceiling = within(0, 4096, "0 to 4096 (pages)")? as u32,
             "lazy-idle" => self.lazy_idle = switch(value).ok_or(bad(SWITCH))?,
             "deferred-pages" => self.deferred_pages = within(0, 1 << 20, "0 to 1048576 (pages of 4 KiB)")? as u32,
+            "reaping" => self.reaping = Reaping::by_name(value).ok_or(bad(Reaping::NAMES))?,
             "patience" => self.patience = within(1, 100_000, "1 to 100000 (s)")? as u32,
             "trace" => self.trace = Trace::by_name(value).ok_or(bad(Trace::NAMES))?,
             "trace-events" => self.trace_events = categories(value).ok_or(bad(CATEGORIES))?,
@@ -372,6 +386,7 @@ impl fmt::Display for Options<'_> {
             f.write_str(" lazy-idle=on")?;
         }
         word!(deferred_pages, "deferred-pages");
+        word!(reaping, "reaping");
         word!(patience, "patience");
         word!(trace, "trace");
         if self.trace_events != default.trace_events {
@@ -426,9 +441,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, bug, trace,
+                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, reaping, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

@@ -75,15 +75,19 @@ layout! {
     thread_name,
     /// In a thread: `u64`, how many of them.
     thread_name_length,
-    /// Address of the pending stacks: `u32` slots.
+    /// Address of the pending stacks in the first list: `u32` slots.
     pending,
     /// Address of their number, a `u64`.
     pending_count,
+    /// How many such lists there are.
+    pending_lists,
+    /// From one list to the next, in bytes.
+    pending_apart,
 }
 
 impl Layout {
-    /// "PALILAY1" in ASCII.
-    pub const MAGIC: u64 = u64::from_le_bytes(*b"PALILAY1");
+    /// "PALILAY2" in ASCII.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"PALILAY2");
 }
 
 /// Names of a thread's states, by their number.

@@ -94,6 +94,7 @@ unsafe extern "C" fn palisade_start() -> ! {
     attach_ring(cpu);
     tlb::init(options, used);
     custody::init(options.deferred_pages);
+    thread::pending::init(options.reaping);
     thread::set_defaults(options.stack_pages, options.guard_pages);
     thread::set_exit_delay(options.delay);
     time::set_patience(options.patience);

@@ -12,6 +12,7 @@
 //! stack: never more are pending than there are CPUs, which is the reaper's capacity.
 
 use super::join::{Death, Fault};
+use super::pending::{self, DeadStack};
 use super::queue::List;
 use super::switch::{self, Why};
 use super::{PreemptOff, Shield, Thread, state, table};
@@ -21,14 +22,12 @@ use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
 use crate::mem::slots::SlotId;
 use crate::mem::{custody, guarded};
-use crate::sync::SpinLock;
 use crate::time;
 use crate::trace::{Event, emit};
 use crate::trap::backtrace::Backtrace;
 use crate::trap::fault;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use smp::reaper::Pending;
-use smp::{CpuId, MAX_CPUS, OffStack, Reaper};
+use smp::{CpuId, OffStack};
 use wire::cmdline::Bug;
 
 /// How a thread came to its end.
@@ -63,13 +62,6 @@ impl Left {
     }
 }
 
-/// A stack whose thread has ended; still mapped, and its slot names the thread as owner.
-#[repr(transparent)]
-pub(crate) struct DeadStack(SlotId);
-
-type Stacks = SpinLock<Pending<DeadStack, MAX_CPUS>>;
-
-static REAPER: Reaper<Stacks, MAX_CPUS> = Reaper::new(SpinLock::new("reaper", Pending::none()));
 /// Threads that have begun to end and whose stacks are not free yet.
 static DYING: AtomicUsize = AtomicUsize::new(0);
 static EXIT_DELAY: AtomicU32 = AtomicU32::new(0);
@@ -131,7 +123,7 @@ fn delay() {
 pub(super) fn left_for_good(thread: &'static Thread) {
     let stack = take_stack(thread);
     if let Some(stack) = stack {
-        emit(Event::OffStack { slot: stack.into_bits(), pending: REAPER.count() as u64 });
+        emit(Event::OffStack { slot: stack.into_bits(), pending: pending::count() as u64 });
     }
     thread.state.store(state::DEAD, Ordering::Relaxed);
     if !bug::armed(Bug::JoinBeforeOffStack) {
@@ -147,8 +139,7 @@ fn take_stack(thread: &Thread) -> Option<SlotId> {
 }
 
 fn publish(stack: SlotId) {
-    let left = REAPER.leave(OffStack::from_epilogue(DeadStack(stack)));
-    assert!(left.is_ok(), "more stacks are pending than there are CPUs");
+    pending::leave(OffStack::from_epilogue(DeadStack(stack)));
 }
 
 fn complete(thread: &Thread) {
@@ -162,18 +153,10 @@ fn complete(thread: &Thread) {
     }
 }
 
-/// Where the pending stacks and their number are, for readers outside.
-pub(crate) fn pending_table() -> (u64, u64) {
-    REAPER.with_pending(|pending| {
-        let (stacks, count) = pending.places();
-        (stacks as u64, count as u64)
-    })
-}
-
 /// Stacks that wait to be reaped, at a glance.
 #[must_use]
 pub fn pending_stacks() -> usize {
-    REAPER.count()
+    pending::count()
 }
 
 /// Reaps until the stack of every thread that has ended, or is just ending, is free. How many are not after
@@ -192,33 +175,23 @@ pub fn quiesce() -> usize {
     }
 }
 
-/// (5) Unmaps all stacks that threads have left, with one shootdown. How many there were.
+/// (5) Unmaps all stacks that threads have left. How many there were.
 pub fn reap() -> usize {
-    if REAPER.count() == 0 {
+    if pending::count() == 0 {
         return 0;
     }
     let _shield = Shield::new();
     let _here = PreemptOff::new();
-    reap_here()
+    pending::take_all(take_down)
 }
 
-/// With preemption off.
-fn reap_here() -> usize {
-    #[cfg(feature = "seeded-bugs")]
-    if bug::armed(Bug::ShootdownUnderLock) {
-        REAPER.take_all_under_lock(|batch| {
-            take_down(batch);
-        });
-        return 0;
-    }
-    if REAPER.count() == 0 {
-        return 0;
-    }
-    emit(Event::Reap { stacks: REAPER.count() as u32 });
-    take_down(REAPER.take_all())
+/// (4) Reaps what has to be reaped before this CPU leaves one more stack.
+fn reap_here() {
+    pending::take_before_leaving(take_down);
 }
 
-fn take_down(batch: impl Iterator<Item = DeadStack>) -> usize {
+fn take_down(batch: &mut dyn Iterator<Item = DeadStack>) -> usize {
+    emit(Event::Reap { stacks: pending::count() as u32 });
     let mut dead = List::new();
     let slots = batch.map(|DeadStack(slot)| {
         if let Some(owner) = slot.take_owner() {

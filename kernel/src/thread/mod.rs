@@ -19,6 +19,7 @@ mod builder;
 mod exit;
 mod idle;
 mod join;
+pub(crate) mod pending;
 pub(crate) mod queue;
 mod shield;
 mod sleep;
@@ -40,7 +41,6 @@ pub(crate) fn idle_cpus() -> smp::CpuSet {
     switch::IDLE.load(Ordering::SeqCst)
 }
 
-pub(crate) use exit::pending_table;
 pub(crate) use exit::{Left, divert};
 pub(crate) use idle::prepare as prepare_idle;
 pub(crate) use table::{first_of_all_address, pooled, register};

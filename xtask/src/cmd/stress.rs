@@ -15,7 +15,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wire::Options;
-use wire::cmdline::{Bug, Protocol, Trace, Workload};
+use wire::cmdline::{Bug, Protocol, Reaping, Trace, Workload};
 use wire::trace::Categories;
 
 /// Run a stress workload and give a verdict, counts and latencies.
@@ -52,6 +52,9 @@ pub struct Args {
     /// A shootdown of more pages than this flushes everything.
     #[arg(long, value_name = "N", default_value_t = 33, value_parser = clap::value_parser!(u32).range(0..=4096))]
     flush_ceiling: u32,
+    /// Who unmaps the stacks of threads that have ended: the next one that ends, or each CPU its own.
+    #[arg(long, default_value = "handoff", value_parser = names(Reaping::ALL.iter().map(|r| r.name())))]
+    reaping: String,
     /// A CPU with nothing to do is not asked to flush, and flushes everything before it goes on.
     #[arg(long)]
     lazy_idle: bool,
@@ -252,6 +255,7 @@ impl Args {
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
             lazy_idle: self.lazy_idle,
+            reaping: Reaping::by_name(&self.reaping).expect(known),
             deferred_pages: self.deferred_pages,
             patience: self.patience,
             trace: self.trace_mode(),

@@ -157,10 +157,12 @@ class Pending(Command):
 
     def show(self, _words):
         at = layout()
-        count = u64(at["pending_count"])
-        print("%d pending" % count)
-        for place in range(min(count, 64)):
-            print("    stack " + slot(u32(at["pending"] + 4 * place)))
+        lists = [apart * at["pending_apart"] for apart in range(at["pending_lists"])]
+        counts = [min(u64(at["pending_count"] + apart), 64) for apart in lists]
+        print("%d pending" % sum(counts))
+        for apart, count in zip(lists, counts):
+            for place in range(count):
+                print("    stack " + slot(u32(at["pending"] + apart + 4 * place)))
 
 
 class Requests(Command):
