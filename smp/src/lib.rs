@@ -19,6 +19,7 @@ pub mod ranges;
 pub mod reaper;
 pub mod request;
 pub mod shootdown;
+pub mod space;
 
 pub use cpu_set::{AtomicCpuSet, CpuId, CpuSet};
 pub use machine::{Machine, Step};

@@ -1,5 +1,6 @@
 //! What the protocols need of the machine they run on.
 
+use crate::space::{Loaded, Space, SpaceId};
 use crate::{CpuId, CpuSet, PageRange};
 
 /// A CPU's view of the machine. The kernel implements it on hardware, host tests on simulated CPUs with simulated TLBs.
@@ -30,6 +31,21 @@ pub trait Machine {
 
     /// Whether the shootdown interrupt can reach this CPU now. A waiter that cannot be reached serves its own inbox.
     fn interrupts_on(&self) -> bool;
+
+    /// The address space with this number; see [`crate::space`].
+    fn space(&self, id: SpaceId) -> &Space {
+        unreachable!("this machine has no {id:?}")
+    }
+
+    /// What this CPU has loaded.
+    fn loaded(&self) -> &Loaded {
+        unreachable!("this machine has no address spaces")
+    }
+
+    /// Loads the tables of this space, or those that map the kernel alone. That drops all translations.
+    fn load_space(&self, id: Option<SpaceId>) {
+        unreachable!("this machine has no {id:?}")
+    }
 
     /// Called once in each turn of a waiting loop.
     fn relax(&self);

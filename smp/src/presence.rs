@@ -13,7 +13,7 @@
 
 use crate::bug::{self, Bug};
 use crate::primitive::{Ordering, fence};
-use crate::{AtomicCpuSet, CpuSet, Machine};
+use crate::{AtomicCpuSet, CpuSet, Machine, Ranges};
 
 /// (1) Puts the calling CPU among the reachable ones.
 pub fn came_online<M: Machine>(machine: &M, reachable: &AtomicCpuSet) {
@@ -46,11 +46,15 @@ pub fn wakes<M: Machine>(machine: &M, asleep: &AtomicCpuSet) {
     }
 }
 
-/// The CPUs to ask: all that are reachable and awake, but this one.
-pub(crate) fn to_ask<M: Machine>(machine: &M) -> CpuSet {
+/// The CPUs to ask: all that are reachable and awake, and have the address space if it is one's, but this one. If page tables
+/// are freed, those that sleep too: they must not wake to walk them.
+pub(crate) fn to_ask<M: Machine>(machine: &M, ranges: &Ranges) -> CpuSet {
     // Orders the clearing of the page-table entries before the reading of the sets.
     fence(Ordering::SeqCst);
-    let others = awake(machine).without(machine.cpu());
+    let frees_tables = ranges.frees_tables();
+    let able = if frees_tables { machine.reachable() } else { awake(machine) };
+    let having = ranges.space().map_or(CpuSet::ALL, |(id, _)| machine.space(id).to_ask(frees_tables));
+    let others = able.and(having).without(machine.cpu());
     if bug::armed(Bug::SkipACpu) && machine.now().is_multiple_of(16) {
         return others.lowest().map_or(others, |one| others.without(one));
     }

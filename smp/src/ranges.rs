@@ -1,5 +1,8 @@
 //! What a shootdown request names: a few ranges of pages, or everything.
 
+use crate::bug::{self, Bug};
+use crate::space::SpaceId;
+
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = 4096;
 
@@ -31,13 +34,23 @@ pub struct Ranges {
     count: usize,
     pages: u32,
     ceiling: u32,
+    /// The space that they are in, and its generation; none for what is mapped in all.
+    space: Option<(SpaceId, u64)>,
+    frees_tables: bool,
 }
 
 impl Ranges {
     /// No page yet; everything once there are more than `ceiling` pages.
     #[must_use]
     pub const fn new(ceiling: u32) -> Self {
-        Self { listed: [PageRange { start: 0, pages: 0 }; MAX_RANGES], count: 0, pages: 0, ceiling }
+        Self {
+            listed: [PageRange { start: 0, pages: 0 }; MAX_RANGES],
+            count: 0,
+            pages: 0,
+            ceiling,
+            space: None,
+            frees_tables: false,
+        }
     }
 
     /// Everything, however little that is.
@@ -50,10 +63,44 @@ impl Ranges {
 
     /// Adds what `other` means.
     pub fn add(&mut self, other: &Self) {
+        let is_first = self.is_empty();
         match other.listed() {
             Some(listed) => listed.iter().for_each(|range| self.push(*range)),
             None => self.pages = u32::MAX,
         }
+        self.space = match (self.space, other.space) {
+            _ if is_first => other.space,
+            (Some((one, younger)), Some((two, other))) if one == two => Some((one, younger.max(other))),
+            (None, None) => None,
+            // Several spaces: everything, on every CPU.
+            _ => {
+                self.pages = u32::MAX;
+                None
+            }
+        };
+        self.frees_tables |= other.frees_tables;
+    }
+
+    /// Says that they are in this space, and were cleared before it came to this generation.
+    pub(crate) const fn set_space(&mut self, id: SpaceId, generation: u64) {
+        self.space = Some((id, generation));
+    }
+
+    /// The space that they are in, and its generation.
+    #[must_use]
+    pub const fn space(&self) -> Option<(SpaceId, u64)> {
+        self.space
+    }
+
+    /// Says that page tables are freed, too: CPUs that may only walk them must be asked.
+    pub const fn free_tables(&mut self) {
+        self.frees_tables = true;
+    }
+
+    /// Whether page tables are freed, too.
+    #[must_use]
+    pub fn frees_tables(&self) -> bool {
+        self.frees_tables && !bug::armed(Bug::TablesFreedEarly)
     }
 
     /// Adds a range.
@@ -80,7 +127,7 @@ impl Ranges {
     /// Whether there is nothing to flush.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.pages == 0
+        self.pages == 0 && !self.frees_tables
     }
 
     /// The ranges, or `None` if the request means everything.

@@ -9,6 +9,7 @@
 
 use crate::bug::{self, Bug};
 use crate::shootdown::Ticket;
+use crate::space::SpaceId;
 use crate::{Machine, Protocol, Ranges};
 
 /// (1) Translations are cleared in the page tables, and TLBs may still hold them.
@@ -37,6 +38,12 @@ impl<'r, R> Unmapped<'r, R> {
     /// Takes `held` into custody until no TLB has a translation of `ranges`. The page-table entries of `ranges` are
     /// cleared.
     pub const fn new(ranges: &'r Ranges, held: R) -> Self {
+        Self { ranges, held }
+    }
+
+    /// As [`new`](Self::new), of ranges in the address space `id` of the machine.
+    pub fn in_space<M: Machine>(machine: &M, id: SpaceId, ranges: &'r mut Ranges, held: R) -> Self {
+        ranges.set_space(id, machine.space(id).changed());
         Self { ranges, held }
     }
 

@@ -162,6 +162,14 @@ named! {
         BatchDrops = "batch-drops",
         /// What waits for every CPU to pass comes free when all but one have.
         SettleEarly = "settle-early",
+        /// A CPU reads a space's generation before it is among those that are asked.
+        SwitchWindow = "switch-window",
+        /// A partial flush counts as all that was missed before it.
+        PartialOutOfOrder = "partial-out-of-order",
+        /// A lazy CPU comes back to its space without looking what it missed.
+        LazyNoFlush = "lazy-no-flush",
+        /// Page tables are freed while lazy CPUs have them loaded.
+        TablesFreedEarly = "tables-freed-early",
     }
 }
 

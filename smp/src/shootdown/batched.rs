@@ -91,6 +91,9 @@ impl<M: Machine> Protocol<M> for Batched {
     }
 
     fn request(&self, machine: &M, ranges: &Ranges) -> Sent {
+        if ranges.frees_tables() {
+            return self.requests.request(machine, ranges); // has to reach CPUs that others need not
+        }
         let me = machine.cpu();
         let member = self.member(me);
         let number = generation::after(member.number.load(Ordering::Relaxed));

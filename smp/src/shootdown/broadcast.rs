@@ -64,7 +64,7 @@ impl<M: Machine> Protocol<M> for Broadcast {
 
     fn request(&self, machine: &M, ranges: &Ranges) -> Sent {
         self.take_turn(machine); // (1)
-        let targets = to_ask(machine);
+        let targets = to_ask(machine, ranges);
         let generation = generation::after(self.generation.load(Ordering::Relaxed));
         self.generation.store(generation, Ordering::Relaxed);
         self.initiator.store(machine.cpu().index() as u32, Ordering::Relaxed);

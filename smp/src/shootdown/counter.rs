@@ -87,7 +87,7 @@ impl<M: Machine> Protocol<M> for Counter {
         let request = &self.requests[me.index()];
         let generation = generation::after(request.generation.load(Ordering::Relaxed));
         request.generation.store(generation, Ordering::Relaxed);
-        let targets = to_ask(machine);
+        let targets = to_ask(machine, ranges);
         machine.note(Step::Requested { generation, targets });
         request.notice.write(ranges); // (1)
         request.left.store(targets.len() as u32, Ordering::Relaxed);

@@ -32,7 +32,8 @@ protocols! {
 }
 
 use crate::bug::{self, Bug};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::space::{self, SpaceId};
 use crate::{CpuSet, Machine, PageRange, Ranges};
 use alloc::boxed::Box;
 
@@ -93,6 +94,10 @@ pub struct Sent {
 struct Notice {
     /// Number of ranges, or [`EVERYTHING`].
     count: AtomicU32,
+    /// The space's number plus one, 0 for none, and its generation.
+    space: AtomicU32,
+    generation: AtomicU64,
+    frees_tables: AtomicBool,
     starts: [AtomicU64; crate::ranges::MAX_RANGES],
     pages: [AtomicU32; crate::ranges::MAX_RANGES],
 }
@@ -103,6 +108,9 @@ impl Notice {
     fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
+            space: AtomicU32::new(0),
+            generation: AtomicU64::new(0),
+            frees_tables: AtomicBool::new(false),
             starts: core::array::from_fn(|_| AtomicU64::new(0)),
             pages: core::array::from_fn(|_| AtomicU32::new(0)),
         }
@@ -111,6 +119,12 @@ impl Notice {
     /// Relaxed: the store that tells a target to look (release) comes after, and the target's load of that (acquire)
     /// comes before it reads.
     fn write(&self, ranges: &Ranges) {
+        let (space, generation) = ranges.space().map_or((0, 0), |(id, generation)| (id.0 + 1, generation));
+        self.space.store(space, Ordering::Relaxed);
+        if space != 0 {
+            self.generation.store(generation, Ordering::Relaxed);
+            self.frees_tables.store(ranges.frees_tables(), Ordering::Relaxed);
+        }
         let Some(listed) = ranges.listed() else {
             return self.count.store(EVERYTHING, Ordering::Relaxed);
         };
@@ -124,18 +138,31 @@ impl Notice {
     /// What it says, as ranges with this ceiling.
     fn read(&self, ceiling: u32) -> Ranges {
         let count = self.count.load(Ordering::Relaxed);
-        if count == EVERYTHING {
-            return Ranges::everything();
+        let mut ranges = if count == EVERYTHING { Ranges::everything() } else { Ranges::new(ceiling) };
+        if count != EVERYTHING {
+            for (start, pages) in self.starts.iter().zip(&self.pages).take(count as usize) {
+                ranges.push(PageRange { start: start.load(Ordering::Relaxed), pages: pages.load(Ordering::Relaxed) });
+            }
         }
-        let mut ranges = Ranges::new(ceiling);
-        for (start, pages) in self.starts.iter().zip(&self.pages).take(count as usize) {
-            ranges.push(PageRange { start: start.load(Ordering::Relaxed), pages: pages.load(Ordering::Relaxed) });
+        if let Some(id) = self.space() {
+            ranges.set_space(id, self.generation.load(Ordering::Relaxed));
+            if self.frees_tables.load(Ordering::Relaxed) {
+                ranges.free_tables();
+            }
         }
         ranges
     }
 
+    fn space(&self) -> Option<SpaceId> {
+        self.space.load(Ordering::Relaxed).checked_sub(1).map(SpaceId)
+    }
+
     /// Flushes on this CPU what the notice says.
     fn flush<M: Machine>(&self, machine: &M) {
+        if let Some(id) = self.space() {
+            let generation = self.generation.load(Ordering::Relaxed);
+            return space::answer(machine, id, generation, &self.read(u32::MAX - 1));
+        }
         let count = self.count.load(Ordering::Relaxed);
         if count == EVERYTHING {
             if !bug::armed(Bug::ForgetCeiling) {
@@ -155,6 +182,7 @@ impl Notice {
 fn flush_here<M: Machine>(machine: &M, ranges: &Ranges) {
     match ranges.listed() {
         _ if bug::armed(Bug::SkipLocalFlush) => {}
+        _ if let Some((id, generation)) = ranges.space() => space::answer(machine, id, generation, ranges),
         None => machine.flush_all(),
         Some(listed) => listed.iter().for_each(|range| machine.flush(*range)),
     }

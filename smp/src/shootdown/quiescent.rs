@@ -72,7 +72,10 @@ impl<M: Machine> Protocol<M> for Quiescent {
         "quiescent"
     }
 
-    fn request(&self, machine: &M, _ranges: &Ranges) -> Sent {
+    fn request(&self, machine: &M, ranges: &Ranges) -> Sent {
+        if ranges.frees_tables() {
+            return self.hurry(machine, ranges); // lazy CPUs have to let the tables go, which a flush does not do
+        }
         let ticket = self.ticket();
         let generation = ticket.0 as u32;
         self.pass(machine);
@@ -96,6 +99,9 @@ impl<M: Machine> Protocol<M> for Quiescent {
     }
 
     fn defer(&self, machine: &M, ranges: &Ranges) -> Option<Ticket> {
+        if ranges.frees_tables() {
+            return None;
+        }
         let ticket = self.ticket();
         flush_here(machine, ranges);
         fence(Ordering::SeqCst);

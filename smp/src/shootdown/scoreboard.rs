@@ -101,7 +101,7 @@ impl<M: Machine> Protocol<M> for Scoreboard {
         let generation = generation::after(initiator.generation.load(Ordering::Relaxed));
         initiator.generation.store(generation, Ordering::Relaxed);
 
-        let mut waiting = to_ask(machine);
+        let mut waiting = to_ask(machine, ranges);
         let sent = waiting.len();
         machine.note(Step::Requested { generation, targets: waiting });
         initiator.notice.write(ranges); // (1)
