@@ -4,7 +4,7 @@
 use crate::account::Account;
 use crate::workload::{self, Context};
 use crate::{failure, results};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use kernel::stats::Totals;
 use kernel::thread::{Builder, JoinHandle};
@@ -17,6 +17,7 @@ const PROGRESS: Duration = Duration::from_millis(500);
 const PING: Duration = Duration::from_millis(5);
 
 static DONE: AtomicBool = AtomicBool::new(false);
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
 
 /// Runs the workload that the command line names.
 ///
@@ -36,6 +37,7 @@ pub fn stress() -> Result<(), &'static str> {
         trace::round(round);
         workload::round(options.workload, &context, round);
         round += 1;
+        ROUNDS.store(round, Ordering::Relaxed);
         if failure::count() > 0 {
             break;
         }
@@ -64,6 +66,7 @@ fn report_progress(begun: u64) {
         let totals = Totals::now();
         record::send(&Record::Progress {
             elapsed_ns: time::nanoseconds(time::now() - begun),
+            rounds: ROUNDS.load(Ordering::Relaxed),
             live_threads: thread::live() as u64,
             reaped: totals.reaped,
             shootdowns: totals.shootdowns,

@@ -19,4 +19,4 @@ pub use histogram::Histogram;
 pub use record::Record;
 
 /// Version of the records. A decoder refuses a stream whose [`Record::Hello`] carries another one.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

@@ -52,6 +52,8 @@ pub enum Record<'a> {
     Progress {
         /// Nanoseconds since the run began.
         elapsed_ns: u64,
+        /// Rounds completed so far.
+        rounds: u64,
         /// Threads alive now.
         live_threads: u64,
         /// Stacks reaped so far.

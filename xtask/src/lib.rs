@@ -9,6 +9,7 @@ pub mod cmd;
 pub mod error;
 pub mod gdb;
 pub mod guest_tests;
+pub mod hunts;
 pub mod image;
 pub mod inspect;
 pub mod json_file;

@@ -18,6 +18,8 @@ enum Command {
     Stress(Box<cmd::stress::Args>),
     /// Run all tests: on the host, and in QEMU.
     Test(cmd::test::Args),
+    /// Put each seeded bug back, and see the stress run find it.
+    Bugs(cmd::bugs::Args),
     /// Boot a stress run under gdb.
     Debug(Box<cmd::debug::Args>),
     /// Show a trace that a run has left, or check it.
@@ -35,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     let end = match Cli::parse().command {
         Command::Stress(args) => cmd::stress::run(*args),
+        Command::Bugs(args) => cmd::bugs::run(args),
         Command::Debug(args) => cmd::debug::run(*args),
         Command::Test(args) => cmd::test::run(args),
         Command::Trace(args) => cmd::trace::run(args),

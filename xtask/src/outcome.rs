@@ -25,6 +25,7 @@ pub struct Hello {
 #[allow(missing_docs)]
 pub struct Progress {
     pub elapsed_ns: u64,
+    pub rounds: u64,
     pub live_threads: u64,
     pub reaped: u64,
     pub shootdowns: u64,
@@ -120,8 +121,8 @@ impl Outcome {
                 let (bootloader, cmdline) = (bootloader.to_owned(), cmdline.to_owned());
                 self.hello = Some(Hello { version, tsc_hz, cpus, cpus_offered, x2apic, memory, bootloader, cmdline });
             }
-            Record::Progress { elapsed_ns, live_threads, reaped, shootdowns, ipis, faults } => {
-                self.progress = Some(Progress { elapsed_ns, live_threads, reaped, shootdowns, ipis, faults });
+            Record::Progress { elapsed_ns, rounds, live_threads, reaped, shootdowns, ipis, faults } => {
+                self.progress = Some(Progress { elapsed_ns, rounds, live_threads, reaped, shootdowns, ipis, faults });
             }
             Record::Count { name, value } => self.counts.push((name.into(), value)),
             Record::Balance { what, before, after } => self.balances.push((what.into(), before, after)),
@@ -297,6 +298,7 @@ mod tests {
     #[test]
     fn time_alone_is_no_advance() {
         let progress = |elapsed_ns, reaped| Record::Progress {
+            rounds: 0,
             elapsed_ns,
             reaped,
             live_threads: 3,

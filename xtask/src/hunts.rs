@@ -1,0 +1,73 @@
+//! The seeded bugs and where each is hunted: the configuration of the stress run that has to find it.
+//!
+//! A bug of one protocol is hunted with that protocol, one of sleeping CPUs with CPUs that sleep. To add one: a row here,
+//! its name in [`wire::cmdline::Bug`].
+
+use wire::cmdline::Bug;
+
+/// A bug and its hunting ground.
+#[derive(Clone, Copy, Debug)]
+pub struct Hunt {
+    /// The bug.
+    pub bug: Bug,
+    /// What the kernel is told beside the seed, the time and the perturbation.
+    pub words: &'static str,
+    /// It breaks a rule that only a trace shows: the run is traced, and the trace is checked.
+    pub by_rules: bool,
+    /// Where it cannot show in QEMU, why not.
+    pub not_here: Option<&'static str>,
+}
+
+const fn hunt(bug: Bug, words: &'static str) -> Hunt {
+    Hunt { bug, words, by_rules: false, not_here: None }
+}
+
+impl Hunt {
+    const fn by_rules(mut self) -> Self {
+        self.by_rules = true;
+        self
+    }
+
+    const fn not_here(mut self, why: &'static str) -> Self {
+        self.not_here = Some(why);
+        self
+    }
+}
+
+/// All of them.
+pub const ALL: &[Hunt] = &[
+    hunt(Bug::PublishBeforeSwitch, ""),
+    hunt(Bug::JoinBeforeOffStack, ""),
+    hunt(Bug::SkipShootdown, ""),
+    hunt(Bug::FreeBeforeAck, ""),
+    hunt(Bug::ShootdownUnderLock, ""),
+    hunt(Bug::LostPending, ""),
+    hunt(Bug::DropIpi, ""),
+    hunt(Bug::AckBeforeFlush, ""),
+    hunt(Bug::StrayAck, ""),
+    hunt(Bug::LateCpu, "lazy-idle=on"),
+    hunt(Bug::IdleNoFlush, "lazy-idle=on"),
+    hunt(Bug::SkipLocalFlush, ""),
+    hunt(Bug::FlushOneShort, ""),
+    hunt(Bug::ForgetCeiling, ""),
+    hunt(Bug::SkipACpu, ""),
+    hunt(Bug::WrapUnsafe, ""),
+    hunt(Bug::BatchDrops, "protocol=batched"),
+    hunt(Bug::SettleEarly, "protocol=quiescent"),
+    hunt(Bug::SwitchWindow, "").not_here("no workload has address spaces yet"),
+    hunt(Bug::PartialOutOfOrder, "").not_here("no workload has address spaces yet"),
+    hunt(Bug::LazyNoFlush, "").not_here("no workload has address spaces yet"),
+    hunt(Bug::TablesFreedEarly, "").not_here("no workload has address spaces yet"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_is_hunted() {
+        for bug in Bug::ALL {
+            assert_eq!(ALL.iter().filter(|hunt| hunt.bug == *bug).count(), 1, "{bug}");
+        }
+    }
+}
