@@ -12,10 +12,12 @@ use crate::cpu::entry::Frame;
 use crate::cpu::{self, Cpu};
 use crate::interleave;
 use crate::mem::{probe, tlb};
+use crate::sync::checks;
 use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
 use crate::trace::{self, Event, emit};
+use backtrace::Backtrace;
 use x86_64::registers::control::Cr2;
 
 pub(crate) use panic::somebody_panicked;
@@ -36,6 +38,8 @@ pub(crate) extern "C" fn interrupt(frame: *mut Frame) -> *mut Frame {
     } else if saved.vector == vector::OVERFLOW_ON_CALL.into() {
         fault::contain_overflow_on_call(cpu, saved);
     } else {
+        // The backtrace that helps is the one of the code that was interrupted.
+        checks::at_interrupt(cpu, saved.vector, || report::set_panic_backtrace(Backtrace::of_frame(saved)));
         serve(cpu, saved.vector as u8);
     }
     if interrupted_a_thread(cpu) { switch::after_interrupt(cpu, frame) } else { frame }
