@@ -37,6 +37,7 @@ mod seeded {
             Bug::DropIpi => smp::bug::arm(smp::bug::Bug::DropIpi),
             Bug::LostPending => smp::bug::arm(smp::bug::Bug::LostPending),
             Bug::PublishBeforeSwitch | Bug::JoinBeforeOffStack | Bug::ShootdownUnderLock => {}
+            Bug::LockOrder | Bug::LockRecursion | Bug::IrqUnsafe | Bug::TurnInInterrupt => {}
         }
         ARMED.store(bug as u8, Ordering::Relaxed);
         Ok(())

@@ -126,6 +126,14 @@ named! {
         LostPending = "lost-pending",
         /// One shootdown IPI is not sent.
         DropIpi = "drop-ipi",
+        /// Memory is allocated with the page tables' lock held, which is taken with the heap's lock held.
+        LockOrder = "lock-order",
+        /// A join looks whether the thread is done with the thread's lock held, which looking takes.
+        LockRecursion = "lock-recursion",
+        /// The sleepers' lock, which a timer tick takes, is held with interrupts on.
+        IrqUnsafe = "irq-unsafe",
+        /// A timer tick waits for its turn at the second serial port.
+        TurnInInterrupt = "turn-in-interrupt",
     }
 }
 
@@ -377,7 +385,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..7, p in 0usize..3, b in prop::option::of(0usize..7), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, w in 0usize..7, p in 0usize..3, b in prop::option::of(0..Bug::ALL.len()), delay in 0u32..1000, events in 1u32..256, trace in 0usize..5) {
             let options = Options {
                 seed, rounds, seconds, delay,
                 workload: Workload::ALL[w],

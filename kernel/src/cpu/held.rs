@@ -105,6 +105,12 @@ impl Held {
         })
     }
 
+    /// Whether the lock whose name lies there is one of those that are remembered.
+    pub(crate) fn has(&self, name: &&'static str) -> bool {
+        let remembered = &self.names[..HELD.min(self.count.get() as usize)];
+        remembered.iter().any(|place| ptr::eq(place.load(Ordering::Relaxed), name))
+    }
+
     /// Where the one with this name was taken.
     pub(crate) fn place_of(&self, name: &str) -> Place {
         self.each().find(|(held, _)| *held == name).map_or(Place::NONE, |(_, place)| place)

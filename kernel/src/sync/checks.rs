@@ -34,11 +34,11 @@ pub(super) fn knows(held: &Held, class: Class) -> bool {
     !ON || class != 0 && ORDER.knows(held.classes(), class)
 }
 
-/// Checks that this CPU may take the lock called `name` now, before it waits for it; `class` keeps the name's class.
+/// Checks that this CPU may take the lock whose name lies at `name` now, before it waits for it; `class` keeps the name's class.
 ///
 /// # Panics
 /// If it may not.
-pub(super) fn learn(held: &Held, name: &'static str, class: &AtomicU8, site: &'static Location<'static>) {
+pub(super) fn learn(held: &Held, name: &&'static str, class: &AtomicU8, site: &'static Location<'static>) {
     // Who panics may do so inside a check, and takes locks as they come.
     if !ON || trap::somebody_panicked() {
         return;
@@ -47,13 +47,15 @@ pub(super) fn learn(held: &Held, name: &'static str, class: &AtomicU8, site: &'s
     let Some(known) = known else { panic!("more than {} names of locks: '{name}' is one too many", CLASSES - 1) };
     class.store(known, Ordering::Relaxed);
     assert!(!held.is_incomplete(), "more locks are held at once than are remembered: {held}, and others");
+    let site = Place(Some(site));
     if held.classes() >> known & 1 == 1 {
         let first = held.place_of(name);
-        panic!("a lock '{name}', taken at {first}, is held by this CPU that takes one again at {site}");
+        assert!(!held.has(name), "the lock '{name}' is taken twice by this CPU: at {first}, and again at {site}");
+        panic!("two locks of the class '{name}' are taken by this CPU: one at {first}, the other at {site}");
     }
     for (outer, place) in held.each() {
         let outer = ORDER.class_of(outer).unwrap_or(0);
-        if let Err(cycle) = ORDER.note((outer, place), (known, Place(Some(site)))) {
+        if let Err(cycle) = ORDER.note((outer, place), (known, site)) {
             panic!("locks are taken in two orders: {cycle}");
         }
     }

@@ -59,7 +59,7 @@ impl<T> SpinLock<T> {
     #[inline(never)]
     fn lock_slowly(&self, irqs: IrqsOff, site: &'static Location<'static>) -> Guard<'_, T> {
         let cpu = irqs.cpu();
-        checks::learn(&cpu.held, self.name, &self.class, site);
+        checks::learn(&cpu.held, &self.name, &self.class, site);
         let inner = self.inner.try_lock().unwrap_or_else(|| self.contended(cpu.id().index() as u32, site));
         self.taken(inner, irqs, cpu, checks::class_of(&self.class), site)
     }

@@ -10,14 +10,16 @@ pub(crate) mod watchdog;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::Frame;
 use crate::cpu::{self, Cpu};
-use crate::interleave;
 use crate::mem::{probe, tlb};
 use crate::sync::checks;
 use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
 use crate::trace::{self, Event, emit};
+use crate::{bug, interleave, record};
 use backtrace::Backtrace;
+use wire::Record;
+use wire::cmdline::Bug;
 use x86_64::registers::control::Cr2;
 
 pub(crate) use panic::somebody_panicked;
@@ -73,6 +75,9 @@ fn serve(cpu: &'static Cpu, vector: u8) {
     match vector {
         vector::TIMER => {
             cpu.stats.ticks.add(1);
+            if bug::armed(Bug::TurnInInterrupt) {
+                record::send(&Record::Count { name: "ticks", value: cpu.stats.ticks.get() });
+            }
             trace::tick(cpu);
             if cpu.id().index() == 0 {
                 interleave::draw(&irqs);

@@ -3,9 +3,14 @@
 use super::Test;
 use crate::failure::check;
 use crate::workload::Context;
+use kernel::thread::Builder;
 use kernel::{SpinLock, misdeed, println, time};
 
-pub const TESTS: &[Test] = &[("a-lock-costs-few-instructions", cost)];
+pub const TESTS: &[Test] = &[
+    ("a-lock-costs-few-instructions", cost),
+    ("orders-that-close-a-circle-are-told", circle),
+    ("two-locks-of-one-class-are-told", twins),
+];
 
 /// Pairs of taking and giving up in a row.
 const PAIRS: u64 = 1000;
@@ -37,4 +42,24 @@ fn cycles_of(f: impl Fn()) -> u64 {
         (time::now() - begun) / PAIRS
     };
     misdeed::with_interrupts_masked(|| (0..5).map(|_| row()).min().unwrap_or(0))
+}
+
+/// Three orders that cannot all be kept, seen one after the other in threads that never meet: nothing ever waits.
+fn circle(context: &Context) {
+    static LOCKS: [SpinLock<()>; 3] =
+        [SpinLock::new("scissors", ()), SpinLock::new("paper", ()), SpinLock::new("stone", ())];
+    for (cpu, first) in context.cpus.cycle().zip(0..LOCKS.len()) {
+        let both = move || {
+            let _outer = LOCKS[first].lock();
+            let _inner = LOCKS[(first + 1) % LOCKS.len()].lock();
+        };
+        let thread = Builder::new().name("takes-two").on(cpu).spawn(both);
+        check(thread.map(|handle| handle.join()) == Ok(Ok(())), "a thread may take two locks", format_args!("{first}"));
+    }
+}
+
+fn twins(_: &Context) {
+    static TWINS: [SpinLock<()>; 2] = [const { SpinLock::new("twin", ()) }; 2];
+    let _first = TWINS[0].lock();
+    let _second = TWINS[1].lock();
 }
