@@ -1,7 +1,7 @@
 //! The kernel's lock: `spin`'s mutex with interrupts off while it is held, a name that is its class, and an owner.
 //!
-//! Lock order, outermost first: `heap`, `page tables`, `frames`. All others are taken alone: none is held while another
-//! one is taken. [`super::checks`] sees to it that every order, wherever it is seen, has no opposite.
+//! Lock order, outermost first: the boot image's own; `heap`, `page tables`, `frames`. The kernel's others are taken last:
+//! no other one is taken while one of them is held. [`super::checks`] sees to it that no order is ever seen both ways.
 
 use super::checks;
 use super::irq::IrqsOff;
