@@ -24,7 +24,7 @@ pub(crate) struct Line {
     piece: [u8; PIECE],
 }
 
-static LINE: Turn<Line> = Turn::new(Line { port: Uart::COM2, frame: [0; MAX], piece: [0; PIECE] });
+static LINE: Turn<Line> = Turn::new("serial 2", Line { port: Uart::COM2, frame: [0; MAX], piece: [0; PIECE] });
 /// CPUs may send from anywhere; whoever sends masks interrupts.
 static MASKED: AtomicBool = AtomicBool::new(false);
 /// The CPU that sends with interrupts masked.
@@ -47,11 +47,13 @@ pub(crate) fn mask_interrupts() {
 
 /// Sends a record. One that is too large for a frame, by a name or a reason that is too long, is a bug of its sender,
 /// and is not sent.
+#[track_caller]
 pub fn send(record: &Record<'_>) {
     with_line(|line| line.send(record));
 }
 
 /// Runs `f` with the port; in a thread.
+#[track_caller]
 pub(crate) fn with_line<R>(f: impl FnOnce(&mut Line) -> R) -> R {
     let _shield = Shield::new();
     if MASKED.load(Ordering::Relaxed) {

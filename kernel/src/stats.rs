@@ -126,19 +126,11 @@ pub(crate) fn record(what: Latency, cycles: u64) {
     }
 }
 
-/// Runs `f` on the distribution of all CPUs' samples. Not to be called while samples still come: it gathers them in
-/// place.
+/// Runs `f` on the distribution of all CPUs' samples.
 pub fn with_latency<R>(what: Latency, f: impl FnOnce(&Histogram) -> R) -> R {
     let mut all = cpu::all().filter_map(|cpu| cpu.stats.latencies.get()).map(|latencies| &latencies[what as usize]);
-    let Some(first) = all.next() else {
-        return f(&Histogram::new());
-    };
-    for other in all {
-        let mut other = other.lock();
-        first.lock().merge(&other);
-        other.clear();
-    }
-    // A copy of 17 KiB, so that `f` may take its time.
-    let gathered = first.lock().clone();
+    // A copy of 17 KiB, so that no two of the locks are held at once, and `f` may take its time.
+    let mut gathered = all.next().map_or_else(Histogram::new, |first| first.lock().clone());
+    all.for_each(|other| gathered.merge(&other.lock()));
     f(&gathered)
 }

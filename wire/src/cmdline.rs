@@ -170,6 +170,14 @@ named! {
         LazyNoFlush = "lazy-no-flush",
         /// Page tables are freed while lazy CPUs have them loaded.
         TablesFreedEarly = "tables-freed-early",
+        /// Memory is allocated with the page tables' lock held, which is taken with the heap's lock held.
+        LockOrder = "lock-order",
+        /// A join looks whether the thread is done with the thread's lock held, which looking takes.
+        LockRecursion = "lock-recursion",
+        /// The sleepers' lock, which a timer tick takes, is held with interrupts on.
+        IrqUnsafe = "irq-unsafe",
+        /// A timer tick waits for its turn at the second serial port.
+        TurnInInterrupt = "turn-in-interrupt",
     }
 }
 

@@ -53,6 +53,12 @@ layout! {
     cpu_held_count,
     /// In a CPU: [`HELD`] pointers to lock names, each a pointer and a length.
     cpu_held,
+    /// In a CPU: [`HELD`] pointers to where they were taken: objects of the language's, or null.
+    cpu_held_sites,
+    /// In such an object: the file's name, a pointer and a length. 0 and the next 0: not known.
+    site_file,
+    /// In such an object: `u32`, the line.
+    site_line,
     /// In a CPU: the open request: its generation, and 2^32 if there is one.
     cpu_request,
     /// In a CPU: the open request's targets, one bit a CPU.
@@ -97,6 +103,24 @@ pub const NAME: usize = 24;
 /// Locks of a CPU that are remembered.
 pub const HELD: usize = 8;
 
+/// A lock that a CPU holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldLock<'a> {
+    /// Its name; empty if this is none.
+    pub name: &'a str,
+    /// The file of the source in which it was taken; empty if that was not kept.
+    pub file: &'a str,
+    /// The line.
+    pub line: u32,
+}
+
+impl fmt::Display for HeldLock<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.name)?;
+        if self.file.is_empty() { Ok(()) } else { write!(f, " (taken at {}:{})", self.file, self.line) }
+    }
+}
+
 /// What a CPU is at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuState<'a> {
@@ -116,8 +140,8 @@ pub struct CpuState<'a> {
     pub preempt_off: u32,
     /// Guards of the thread that hold an abort off.
     pub shields: u32,
-    /// Names of the locks that it holds; empty ones are none.
-    pub held: [&'a str; HELD],
+    /// The locks that it holds; those without a name are none.
+    pub held: [HeldLock<'a>; HELD],
     /// Generation and targets of the shootdown request that it began and that is not done.
     pub request: Option<(u32, u64)>,
     /// Where it is, innermost first.
@@ -132,8 +156,8 @@ impl fmt::Display for CpuState<'_> {
             "CPU {cpu}: {state}, thread '{name}'#{thread}, interrupts {interrupts} deep, masked {masked} deep, \
              preemption off {preempt_off} deep, shields {shields}"
         )?;
-        for (at, lock) in self.held.iter().filter(|lock| !lock.is_empty()).enumerate() {
-            write!(f, "{} '{lock}'", if at == 0 { "\n    holds" } else { "," })?;
+        for (at, lock) in self.held.iter().filter(|lock| !lock.name.is_empty()).enumerate() {
+            write!(f, "{} {lock}", if at == 0 { "\n    holds" } else { "," })?;
         }
         if let Some((generation, targets)) = self.request {
             write!(f, "\n    waits for its request {cpu}:{generation} to {}", Cpus(targets))?;
@@ -155,11 +179,11 @@ mod tests {
         let mut state = CpuState { cpu: 2, state: "running", thread: 70, name: "x", masked: 1, ..CpuState::default() };
         let first = "CPU 2: running, thread 'x'#70, interrupts 0 deep, masked 1 deep, preemption off 0 deep, shields 0";
         assert_eq!(state.to_string(), first);
-        state.held[0] = "heap";
-        state.held[1] = "frames";
+        state.held[0] = HeldLock { name: "heap", file: "heap.rs", line: 45 };
+        state.held[1].name = "frames";
         state.request = Some((7, 0b1011));
         state.backtrace = &[0x10, 0x20];
-        let rest = "\n    holds 'heap', 'frames'\n    waits for its request 2:7 to 0-1,3\n    backtrace 0x10 0x20";
+        let rest = "\n    holds 'heap' (taken at heap.rs:45), 'frames'\n    waits for its request 2:7 to 0-1,3\n    backtrace 0x10 0x20";
         assert_eq!(state.to_string(), format!("{first}{rest}"));
     }
 

@@ -35,12 +35,6 @@ impl Histogram {
         Self { counts: [0; BUCKETS], samples: 0, smallest: u64::MAX, largest: 0 }
     }
 
-    /// Forgets all samples.
-    pub fn clear(&mut self) {
-        self.counts.fill(0);
-        (self.samples, self.smallest, self.largest) = (0, u64::MAX, 0);
-    }
-
     /// Adds one sample.
     pub fn record(&mut self, value: u64) {
         let count = &mut self.counts[bucket_of(value)];

@@ -162,12 +162,12 @@ pub const ALL: &[GuestTest] = &[
     test(
         "hangs::nobody-gives-up-a-lock",
         "run=test test=nobody-gives-up-a-lock patience=2",
-        Expect::Fail("holds 'misdeed'"),
+        Expect::Fail("holds 'misdeed' (taken at kernel/src/misdeed.rs:"),
     ),
     test(
         "hangs::all-cpus-with-a-lock-held",
         "run=test test=all-cpus-hang-one-with-a-lock",
-        Expect::Fail("holds 'misdeed'"),
+        Expect::Fail("holds 'misdeed' (taken at kernel/src/misdeed.rs:"),
     )
     .limit_s(10),
     test("hangs::a-triple-fault", "run=test test=a-triple-fault", Expect::Fail("CPU 0: running, thread 'main'")),
@@ -241,11 +241,43 @@ pub const ALL: &[GuestTest] = &[
     sees(
         "exits::shootdown-under-lock-is-seen",
         "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock bug=shootdown-under-lock",
-        "waits for other CPUs with a lock held",
+        "waits for other CPUs with a lock held: 'reaper' (taken at smp/src/reaper.rs:",
     ),
     holds("exits::abort-in-every-state", "run=test test=a-thread-can-be-aborted-in-every-state"),
     holds("exits::two-abort-each-other", "run=test test=two-threads-abort-each-other"),
     holds("exits::what-was-never-run-is-dropped", "run=test test=what-was-never-run-is-dropped"),
+    // Locks. The control of each that sees a bug is the row of the same test without it.
+    holds("locks::a-lock-is-cheap", "run=test test=a-lock-costs-few-instructions").accel(Accel::Icount),
+    test(
+        "locks::a-circle-of-three-is-told",
+        "run=test test=orders-that-close-a-circle-are-told",
+        Expect::Fail("locks are taken in two orders: 'stone' (taken at stress/src/selftest/locks.rs:"),
+    ),
+    test(
+        "locks::two-of-one-class-are-told",
+        "run=test test=two-locks-of-one-class-are-told",
+        Expect::Fail("two locks of the class 'twin' are taken by this CPU: one at stress/src/selftest/locks.rs:"),
+    ),
+    sees(
+        "locks::lock-order-is-seen",
+        "run=test test=no-cpu-reads-what-was-unmapped bug=lock-order",
+        "locks are taken in two orders: 'page tables' (taken at kernel/src/mem/paging.rs:",
+    ),
+    sees(
+        "locks::lock-recursion-is-seen",
+        "run=test test=values-come-back-by-join bug=lock-recursion",
+        "the lock 'join' is taken twice by this CPU: at kernel/src/thread/join.rs:",
+    ),
+    sees(
+        "locks::irq-unsafe-is-seen",
+        "run=test test=a-sleeper-wakes-not-too-early bug=irq-unsafe",
+        "under which somebody enabled interrupts: 'sleepers' (taken at kernel/src/thread/queue.rs:",
+    ),
+    sees(
+        "locks::turn-in-interrupt-is-seen",
+        "run=test test=boot bug=turn-in-interrupt",
+        "'serial 2', which is for threads, is taken inside an interrupt handler at kernel/src/trap/mod.rs:",
+    ),
     // Scheduling.
     holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns"),
     holds("scheduling::sleep", "run=test test=a-sleeper-wakes-not-too-early"),

@@ -4,7 +4,7 @@ use crate::qmp::{Qmp, Registers};
 use crate::symbols::Symbols;
 use crate::trace::{Trace, rings, text};
 use std::io;
-use wire::debug::{CpuState, HELD, Layout, NAME};
+use wire::debug::{CpuState, HELD, HeldLock, Layout, NAME};
 
 /// Frames of a backtrace.
 const DEPTH: usize = 24;
@@ -59,6 +59,20 @@ fn bytes(read: rings::ReadMemory<'_>, address: u64, length: usize) -> String {
     }
 }
 
+/// The text whose pointer and length are at `address`, if it is no longer than names are.
+fn text(read: rings::ReadMemory<'_>, address: u64) -> String {
+    let (start, length) = (word(read, address), word(read, address + 8));
+    bytes(read, start, (length as usize).min(64))
+}
+
+/// File and line of a place in the kernel's source; an empty file if it was not kept.
+fn site(read: rings::ReadMemory<'_>, layout: &Layout, address: u64) -> (String, u32) {
+    if address == 0 || layout.site_file == layout.site_line {
+        return (String::new(), 0);
+    }
+    (text(read, address + layout.site_file), word(read, address + layout.site_line) as u32)
+}
+
 /// What a CPU is at, in the words of the guest's own report.
 fn told(read: rings::ReadMemory<'_>, layout: Option<&Layout>, at: &Registers) -> String {
     let backtrace = backtrace(read, at);
@@ -82,15 +96,16 @@ fn told(read: rings::ReadMemory<'_>, layout: Option<&Layout>, at: &Registers) ->
     shown.name = &name;
     let request = word(read, at.gs + layout.cpu_request);
     shown.request = (request != 0).then(|| (request as u32, word(read, at.gs + layout.cpu_targets)));
-    let held: Vec<String> = (0..held_count.min(HELD))
+    let held: Vec<_> = (0..held_count.min(HELD) as u64)
         .map(|lock| {
-            let name = word(read, at.gs + layout.cpu_held + lock as u64 * 8);
-            let (start, length) = (word(read, name), word(read, name + 8));
-            bytes(read, start, (length as usize).min(64))
+            let name = word(read, at.gs + layout.cpu_held + lock * 8);
+            let place = word(read, at.gs + layout.cpu_held_sites + lock * 8);
+            let (file, line) = site(read, layout, place);
+            (text(read, name), file, line)
         })
         .collect();
-    for (place, name) in shown.held.iter_mut().zip(&held) {
-        *place = name;
+    for (place, (name, file, line)) in shown.held.iter_mut().zip(&held) {
+        *place = HeldLock { name, file, line: *line };
     }
     format!("{shown}\n    rsp {:#x}, {on_off}", at.rsp)
 }

@@ -7,8 +7,11 @@
 
 use super::frames::{self, FrameList, OutOfFrames};
 use super::{PAGE_SIZE, PhysAddr};
+use crate::bug;
 use crate::sync::SpinLock;
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
+use wire::cmdline::Bug;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr3Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 
@@ -218,6 +221,9 @@ pub(crate) fn map_foreign(address: u64, physical: PhysAddr, pages: u64, access: 
 /// If one of the pages is not mapped.
 pub(crate) fn unmap(address: u64, pages: u64, mut each: impl FnMut(u64)) {
     let root = ROOT.lock();
+    if bug::armed(Bug::LockOrder) {
+        drop(core::hint::black_box(Box::new(address)));
+    }
     for page in 0..pages {
         let at = address + page * PAGE_SIZE;
         let value = root.find(at).map_or(0, |slot| slot.swap(0, Ordering::AcqRel));

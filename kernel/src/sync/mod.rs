@@ -1,6 +1,9 @@
-//! Locks, and the masking of interrupts that they need.
+//! Locks, the masking of interrupts that they need, and the checks of how they are used.
 
+pub(crate) mod checks;
 pub(crate) mod irq;
+pub(crate) mod order;
+pub(crate) mod site;
 mod spinlock;
 pub(crate) mod turn;
 

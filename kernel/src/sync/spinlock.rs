@@ -1,14 +1,19 @@
-//! The kernel's lock: `spin`'s mutex with interrupts off while it is held, a name, and an owner.
+//! The kernel's lock: `spin`'s mutex with interrupts off while it is held, a name that is its class, and an owner.
 //!
-//! Lock order, outermost first: `heap`, `page tables`, `frames`; a thread's `join`, then a `run queue`. The others
-//! (`sleepers`, `reaper`, `slots`, `serial 1`, `serial 2`) are taken last, and alone.
+//! Lock order, outermost first: the boot image's own; `heap`, `page tables`, `frames`. The kernel's others are taken last:
+//! no other one is taken while one of them is held. [`super::checks`] sees to it that no order is ever seen both ways.
 
+use super::checks;
 use super::irq::IrqsOff;
+use super::order::Class;
+use super::site::Place;
+use crate::cpu::{self, Cpu};
+use crate::time;
 use crate::trace::{Event, emit};
-use crate::{cpu, time};
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::panic::Location;
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use wire::trace::event::text;
 
 /// No CPU.
@@ -19,32 +24,64 @@ pub struct SpinLock<T> {
     name: &'static str,
     /// Who has it, for reports and to tell recursion from contention.
     owner: AtomicU32,
+    /// The class of its name; 0 until it is first taken.
+    class: AtomicU8,
     inner: spin::Mutex<T>,
 }
 
 impl<T> SpinLock<T> {
-    /// A lock around `value`, called `name` in reports.
+    /// A lock around `value`, called `name` in reports. Locks with one name are of one class: where any of them stands in
+    /// the order of locks, all do, and no CPU ever holds two of them.
     pub const fn new(name: &'static str, value: T) -> Self {
-        Self { name, owner: AtomicU32::new(NOBODY), inner: spin::Mutex::new(value) }
+        Self { name, owner: AtomicU32::new(NOBODY), class: AtomicU8::new(0), inner: spin::Mutex::new(value) }
     }
 
     /// Takes the lock.
     ///
     /// # Panics
-    /// If this CPU has it already, or nobody gives it up for as long as the command line's `patience=` allows.
+    /// If this CPU has it already, or nobody gives it up for as long as the command line's `patience=` allows. In an image
+    /// that checks the use of locks, also if this CPU holds a lock of the same name, or one that was seen to be taken
+    /// after this one, directly or by way of others.
+    #[track_caller]
     pub fn lock(&self) -> Guard<'_, T> {
-        let irqs = IrqsOff::new();
-        let me = irqs.cpu().id().index() as u32;
-        let inner = self.inner.try_lock().unwrap_or_else(|| self.contended(me));
-        self.owner.store(me, Ordering::Relaxed);
-        irqs.cpu().held.push(&self.name);
+        let (irqs, site) = (IrqsOff::new(), Location::caller());
+        let (cpu, class) = (irqs.cpu(), checks::class_of(&self.class));
+        if checks::knows(&cpu.held, class)
+            && let Some(inner) = self.inner.try_lock()
+        {
+            return self.taken(inner, irqs, cpu, class, site);
+        }
+        self.lock_slowly(irqs, site)
+    }
+
+    /// The rest of [`lock`](Self::lock), called last of all, so that the way that is mostly gone saves no registers.
+    #[cold]
+    #[inline(never)]
+    fn lock_slowly(&self, irqs: IrqsOff, site: &'static Location<'static>) -> Guard<'_, T> {
+        let cpu = irqs.cpu();
+        checks::learn(&cpu.held, &self.name, &self.class, site);
+        let inner = self.inner.try_lock().unwrap_or_else(|| self.contended(cpu.id().index() as u32, site));
+        self.taken(inner, irqs, cpu, checks::class_of(&self.class), site)
+    }
+
+    #[inline(always)]
+    fn taken<'a>(
+        &'a self,
+        inner: spin::MutexGuard<'a, T>,
+        irqs: IrqsOff,
+        cpu: &Cpu,
+        class: Class,
+        site: &'static Location<'static>,
+    ) -> Guard<'a, T> {
+        self.owner.store(cpu.id().index() as u32, Ordering::Relaxed);
+        cpu.held.push(&self.name, class, site);
         Guard { lock: self, inner: ManuallyDrop::new(inner), irqs }
     }
 
-    #[cold]
-    fn contended(&self, me: u32) -> spin::MutexGuard<'_, T> {
+    fn contended(&self, me: u32, site: &'static Location<'static>) -> spin::MutexGuard<'_, T> {
         let mine = cfg!(target_os = "none") && self.owner.load(Ordering::Relaxed) == me;
-        assert!(!mine, "the lock '{}' is taken twice by this CPU", self.name);
+        let place = Place(Some(site));
+        assert!(!mine, "the lock '{}' is taken twice by this CPU, now at {place}", self.name);
         let lock = text(self.name);
         emit(Event::Contended { owner: self.owner.load(Ordering::Relaxed), lock });
         let (mut since, mut turns) = (None, 0u32);
@@ -59,7 +96,7 @@ impl<T> SpinLock<T> {
                 let now = time::now();
                 if now.saturating_sub(*since.get_or_insert(now)) > time::patience() {
                     let owner = self.owner.load(Ordering::Relaxed);
-                    panic!("nobody gives up the lock '{}'; CPU {owner} took it last", self.name);
+                    panic!("nobody gives up the lock '{}', wanted at {place}; CPU {owner} took it last", self.name);
                 }
             }
         }
@@ -82,6 +119,7 @@ impl<T> smp::reaper::Lock<T> for SpinLock<T> {
         Self::new("reaper", value)
     }
 
+    #[track_caller]
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.lock())
     }
@@ -98,7 +136,7 @@ pub struct Guard<'a, T> {
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
         self.lock.owner.store(NOBODY, Ordering::Relaxed);
-        self.irqs.cpu().held.pop(&self.lock.name);
+        self.irqs.cpu().held.pop(&self.lock.name, checks::class_of(&self.lock.class));
         // SAFETY: `inner` is not used after this, and this runs once. Interrupts come back only after it, when the
         // field `irqs` is dropped.
         unsafe { ManuallyDrop::drop(&mut self.inner) }
@@ -129,7 +167,15 @@ pub(crate) fn assert_may_wait(what: u64) {
     let depth = cpu::masked_depth();
     if depth > 0 || cpu::in_interrupt() {
         emit(Event::Wait { masked: depth, what });
+        may_not_wait(depth);
     }
-    assert!(depth == 0, "waits for other CPUs with a lock held or interrupts masked ({depth} deep)");
-    assert!(!cpu::in_interrupt(), "waits for other CPUs inside an interrupt handler");
+}
+
+#[cold]
+#[track_caller]
+fn may_not_wait(depth: u32) -> ! {
+    let held = &cpu::this_racy().held;
+    assert!(held.is_empty(), "waits for other CPUs with a lock held: {held}");
+    assert!(depth == 0, "waits for other CPUs with interrupts masked ({depth} deep)");
+    panic!("waits for other CPUs inside an interrupt handler");
 }

@@ -1,11 +1,13 @@
 //! A turn: what one thread at a time may do for long, with interrupts on. Whoever waits for it gives way.
 
+use super::checks;
 use crate::thread::{Shield, yield_now};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A value that one thread at a time may use, for as long as it takes.
 pub(crate) struct Turn<T> {
+    name: &'static str,
     taken: AtomicBool,
     value: UnsafeCell<T>,
 }
@@ -14,12 +16,18 @@ pub(crate) struct Turn<T> {
 unsafe impl<T: Send> Sync for Turn<T> {}
 
 impl<T> Turn<T> {
-    pub(crate) const fn new(value: T) -> Self {
-        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    /// A turn at `value`, called `name` in reports.
+    pub(crate) const fn new(name: &'static str, value: T) -> Self {
+        Self { name, taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// Runs `f` when it is this thread's turn; in a thread, with nothing held. An abort waits until it is over.
+    ///
+    /// # Panics
+    /// If it would have to wait where that cannot be done; in an image that checks the use of locks, even if not.
+    #[track_caller]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        checks::in_a_thread(self.name);
         let _shield = Shield::new();
         let mut f = Some(f);
         loop {

@@ -1,10 +1,13 @@
 //! Lists of threads, chained through the threads themselves: the run queue and the sleepers of a CPU.
 
 use super::Thread;
+use crate::bug;
 use crate::sync::SpinLock;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use smp::CpuId;
+use wire::cmdline::Bug;
+use x86_64::instructions::interrupts;
 
 /// Threads in the order in which they came, chained by `link`. Whoever holds the list owns the links.
 pub(crate) struct List {
@@ -122,6 +125,10 @@ impl Sleepers {
     /// Adds `thread`, whose `wake_at` is set.
     pub(crate) fn add(&self, thread: &'static Thread) {
         let mut first = self.0.lock();
+        if bug::armed(Bug::IrqUnsafe) {
+            interrupts::enable_and_hlt(); // until one comes
+            interrupts::disable();
+        }
         let due = thread.wake_at.load(Ordering::Relaxed);
         let (mut before, mut at): (Option<&'static Thread>, _) = (None, first.0);
         // SAFETY: null, or a thread that was added; so are the links.

@@ -10,12 +10,16 @@ pub(crate) mod watchdog;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::Frame;
 use crate::cpu::{self, Cpu};
-use crate::interleave;
 use crate::mem::{probe, tlb};
+use crate::sync::checks;
 use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
 use crate::trace::{self, Event, emit};
+use crate::{bug, interleave, record};
+use backtrace::Backtrace;
+use wire::Record;
+use wire::cmdline::Bug;
 use x86_64::registers::control::Cr2;
 
 pub(crate) use panic::somebody_panicked;
@@ -36,6 +40,8 @@ pub(crate) extern "C" fn interrupt(frame: *mut Frame) -> *mut Frame {
     } else if saved.vector == vector::OVERFLOW_ON_CALL.into() {
         fault::contain_overflow_on_call(cpu, saved);
     } else {
+        // The backtrace that helps is the one of the code that was interrupted.
+        checks::at_interrupt(cpu, saved.vector, || report::set_panic_backtrace(Backtrace::of_frame(saved)));
         serve(cpu, saved.vector as u8);
     }
     if interrupted_a_thread(cpu) { switch::after_interrupt(cpu, frame) } else { frame }
@@ -70,6 +76,9 @@ fn serve(cpu: &'static Cpu, vector: u8) {
     match vector {
         vector::TIMER => {
             cpu.stats.ticks.add(1);
+            if bug::armed(Bug::TurnInInterrupt) {
+                record::send(&Record::Count { name: "ticks", value: cpu.stats.ticks.get() });
+            }
             trace::tick(cpu);
             if cpu.id().index() == 0 {
                 interleave::draw(&irqs);

@@ -117,7 +117,7 @@ pub(super) unsafe fn tell(cpu: &Cpu, state: &str, interrupts: u32, backtrace: &[
             masked: cpu.irq_off_depth.get(),
             preempt_off: thread.preempt_count(),
             shields: thread.shield_count(),
-            held: cpu.held.names(),
+            held: cpu.held.told(),
             request: Some(cpu.request.get())
                 .filter(|open| *open != 0)
                 .map(|open| (open as u32, cpu.request_targets.get())),

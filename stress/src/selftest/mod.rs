@@ -5,6 +5,7 @@ mod edges;
 mod exits;
 mod guards;
 mod hangs;
+mod locks;
 mod machine;
 mod mappings;
 mod scheduling;
@@ -30,6 +31,7 @@ const TESTS: &[&[Test]] = &[
     hangs::TESTS,
     edges::TESTS,
     tracing::TESTS,
+    locks::TESTS,
 ];
 
 /// Runs the test of this name; whatever it checks, nothing may be left behind.

@@ -87,6 +87,18 @@ def request(words, cpu):
     return (word & 0xFFFFFFFF, u64(cpu + words["cpu_targets"])) if word else None
 
 
+def text(address):
+    """The text whose pointer and length are there."""
+    return read(u64(address), min(u64(address + 8), 64)).decode("utf-8", "replace")
+
+
+def taken_at(words, site):
+    """File and line of a place in the source, if it was kept."""
+    if not site or words["site_file"] == words["site_line"]:
+        return ""
+    return " (taken at %s:%d)" % (text(site + words["site_file"]), u32(site + words["site_line"]))
+
+
 class Command(gdb.Command):
     def __init__(self, name):
         super().__init__(name, gdb.COMMAND_STATUS)
@@ -120,10 +132,10 @@ class Cpus(Command):
             )
             held = []
             for place in range(min(u32(cpu + at["cpu_held_count"]), HELD)):
-                name = u64(cpu + at["cpu_held"] + 8 * place)
-                held.append(read(u64(name), min(u64(name + 8), 64)).decode("utf-8", "replace"))
+                name = text(u64(cpu + at["cpu_held"] + 8 * place))
+                held.append("'%s'%s" % (name, taken_at(at, u64(cpu + at["cpu_held_sites"] + 8 * place))))
             if held:
-                print("    holds " + ", ".join("'%s'" % name for name in held))
+                print("    holds " + ", ".join(held))
             open_request = request(at, cpu)
             if open_request:
                 print("    waits for its request %d:%d to %s" % (number, open_request[0], cpu_set(open_request[1])))
