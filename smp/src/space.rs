@@ -191,7 +191,6 @@ fn goes_lazy<M: Machine>(machine: &M, id: SpaceId) {
 fn comes_back<M: Machine>(machine: &M, id: SpaceId) {
     let (loaded, space) = (machine.loaded(), machine.space(id));
     if loaded.is_lazy() {
-        loaded.lazy.store(false, Ordering::Relaxed);
         space.lazy.remove(machine.cpu(), Ordering::SeqCst);
         // As (5) and (6): either the next initiator sees that it is not lazy, or its generation is seen here.
         fence(Ordering::SeqCst);
@@ -200,6 +199,7 @@ fn comes_back<M: Machine>(machine: &M, id: SpaceId) {
             machine.flush_all();
             loaded.seen.store(current, Ordering::Relaxed);
         }
+        loaded.lazy.store(false, Ordering::Relaxed); // from here on it may use what it holds
     }
 }
 

@@ -110,7 +110,7 @@ impl<M: Machine> Protocol<M> for Batched {
             if member.done.load(Ordering::Acquire) == number {
                 return CpuSet::EMPTY;
             }
-            turn = !self.turn.swap(true, Ordering::Acquire);
+            turn = !self.turn.load(Ordering::Relaxed) && !self.turn.swap(true, Ordering::Acquire);
             if turn { CpuSet::EMPTY } else { machine.reachable() }
         };
         machine::wait(machine, missing, || Protocol::<M>::serve(self, machine));

@@ -46,12 +46,12 @@ impl Broadcast {
 
     fn take_turn<M: Machine>(&self, machine: &M) {
         // Whoever has the turn is who we wait for; nobody else knows which CPU that is, so a wait that is too long
-        // names all others.
-        let others = machine.reachable().without(machine.cpu());
+        // names all others. Looked up each time: one that was not there at first may have taken the turn since.
         let missing = || {
-            // Acquire: pairs with the release that gave the turn up.
-            let taken = !self.turn.swap(true, Ordering::Acquire);
-            if taken || others.is_empty() { CpuSet::EMPTY } else { others }
+            // Acquire: pairs with the release that gave the turn up; and with that of the swap, so that whoever has the
+            // turn is among the others.
+            let taken = !self.turn.load(Ordering::Acquire) && !self.turn.swap(true, Ordering::AcqRel);
+            if taken { CpuSet::EMPTY } else { machine.reachable().without(machine.cpu()) }
         };
         machine::wait(machine, missing, || self.serve(machine));
     }

@@ -1,0 +1,81 @@
+//! The shipped protocols under loom: every interleaving, and every value that a weakly ordered load may give, within the
+//! bounds that stand with each model.
+//!
+//! `PALISADE_PREEMPTIONS=N` raises every bound by N: the campaign does that.
+#![cfg(feature = "loom")]
+
+mod model;
+
+use model::explore::explore;
+use model::scenarios as run;
+use smp::shootdown::NAMES;
+
+fn each(scenario: &str, preemptions: usize, model: impl Fn(&str) + Copy + Sync + Send + 'static) {
+    for name in NAMES {
+        explore(&format!("{name}, {scenario}"), preemptions, move || model(name));
+    }
+}
+
+#[test]
+fn one_unmaps_and_one_answers() {
+    each("one unmaps, one answers", 3, |name| run::initiators_and_targets(name, 2, 1, false, 33));
+}
+
+#[test]
+fn more_than_the_ceiling_flushes_everything() {
+    each("one flushes everything", 3, |name| run::initiators_and_targets(name, 2, 1, false, 0));
+}
+
+#[test]
+fn two_unmap_at_once() {
+    each("two unmap at once", 2, |name| run::initiators_and_targets(name, 2, 2, false, 33));
+}
+
+#[test]
+fn two_unmap_at_once_with_interrupts_masked() {
+    each("two unmap at once, masked", 2, |name| run::initiators_and_targets(name, 2, 2, true, 33));
+}
+
+#[test]
+fn two_unmap_and_a_third_answers() {
+    each("two unmap, a third answers", 1, |name| run::initiators_and_targets(name, 3, 2, false, 33));
+}
+
+#[test]
+fn a_stray_interrupt_is_no_answer() {
+    each("a stray interrupt", 3, run::stray_interrupt);
+}
+
+#[test]
+fn a_cpu_that_sleeps_wakes_to_nothing_stale() {
+    each("one sleeps and wakes", 3, run::sleeper);
+}
+
+#[test]
+fn what_is_deferred_comes_free_when_all_have_passed() {
+    explore("quiescent, deferred", 3, || run::deferred(false));
+    explore("quiescent, deferred, one sleeps", 3, || run::deferred(true));
+    explore("quiescent, deferred, then hurried", 2, run::hurried);
+}
+
+#[test]
+fn a_cpu_that_switches_to_a_space_misses_no_change_of_it() {
+    each("one switches to the space", 3, |name| run::switches(name, false));
+    each("one goes lazy and comes back", 2, |name| run::switches(name, true));
+}
+
+#[test]
+fn requests_of_a_space_may_overtake_each_other() {
+    each("two change a space, a third runs in it", 1, run::overtaking);
+}
+
+#[test]
+fn tables_are_freed_when_lazy_cpus_have_let_them_go() {
+    each("a space is destroyed", 3, run::destroyed);
+}
+
+#[test]
+fn every_stack_is_reaped_once() {
+    explore("reaper, 2 CPUs, 2 stacks each", 3, || run::reaping::<2>(2));
+    explore("reaper, 3 CPUs, 1 stack each", 2, || run::reaping::<3>(1));
+}

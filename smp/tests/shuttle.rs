@@ -1,0 +1,4 @@
+//! The shipped protocols under shuttle.
+#![cfg(feature = "shuttle")]
+
+mod model;
