@@ -75,6 +75,11 @@ fn tables_are_freed_when_lazy_cpus_have_let_them_go() {
 }
 
 #[test]
+fn generations_may_wrap() {
+    each("one unmaps past the wrap", 2, run::unmaps_past_the_wrap);
+}
+
+#[test]
 fn every_stack_is_reaped_once() {
     explore("reaper, 2 CPUs, 2 stacks each", 3, || run::reaping::<2>(2));
     explore("reaper, 3 CPUs, 1 stack each", 2, || run::reaping::<3>(1));

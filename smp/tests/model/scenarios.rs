@@ -257,3 +257,70 @@ pub fn reaping<const N: usize>(rounds: u32) {
         assert_eq!(*taken, (0..N as u32 * rounds).collect::<Vec<_>>(), "stacks that came out");
     });
 }
+
+/// CPU 0 unmaps three pages, one after the other: the generations wrap in between.
+pub fn unmaps_past_the_wrap(protocol: &str) {
+    let world = World::new(protocol, 2, 3, 0);
+    run(vec![
+        on(&world, 0, |cpu| {
+            cpu.comes_online();
+            (0..3).for_each(|page| unmap(cpu, page, 33));
+        }),
+        on(&world, 1, |cpu| {
+            cpu.comes_online();
+            cpu.touch();
+        }),
+    ]);
+}
+
+/// All CPUs unmap pages of their own, masked or not, as the checker's dice fall; they sleep and wake, interrupt each other for
+/// nothing, and half of them come online while the others are at it.
+#[cfg(feature = "shuttle")]
+pub fn storm(protocol: &str, cpus: usize, unmaps: usize) {
+    use shuttle::rand::{Rng, thread_rng};
+    let world = World::new(protocol, cpus, cpus * unmaps, 0);
+    run((0..cpus)
+        .map(|me| {
+            on(&world, me, move |cpu| {
+                cpu.comes_online();
+                for page in me * unmaps..(me + 1) * unmaps {
+                    cpu.touch();
+                    match thread_rng().gen_range(0..4) {
+                        0 => cpu.mask(true),
+                        1 => {
+                            cpu.sleep();
+                            cpu.poll();
+                            cpu.wake();
+                        }
+                        2 => cpu.interrupt(CpuSet::only(CpuId::new(thread_rng().gen_range(0..cpus)))),
+                        _ => cpu.poll(),
+                    }
+                    unmap(cpu, page, if thread_rng().gen_range(0..4) == 0 { 0 } else { 33 });
+                    cpu.mask(false);
+                    cpu.poll();
+                }
+            })
+        })
+        .collect());
+}
+
+/// All CPUs switch between a space and none, and change it, as the dice fall.
+#[cfg(feature = "shuttle")]
+pub fn space_storm(protocol: &str, cpus: usize, changes: usize) {
+    use shuttle::rand::{Rng, thread_rng};
+    let world = World::new(protocol, cpus, cpus * changes, 1);
+    run((0..cpus)
+        .map(|me| {
+            on(&world, me, move |cpu| {
+                cpu.comes_online();
+                for page in me * changes..(me + 1) * changes {
+                    let space = [None, Some(SpaceId(0))][thread_rng().gen_range(0..2)];
+                    cpu.switch_to(space);
+                    cpu.touch();
+                    cpu.poll();
+                    unmap_in(cpu, SpaceId(0), page, if thread_rng().gen_range(0..4) == 0 { 0 } else { 33 });
+                }
+            })
+        })
+        .collect());
+}
