@@ -30,7 +30,7 @@ fn every_seeded_bug_is_found() {
             Bug::LostPending => hunt(*bug, 3, || run::reaping::<3>(1)),
             Bug::SwitchWindow => hunt(*bug, 3, || run::switches("scoreboard", false)),
             Bug::LazyNoFlush => hunt(*bug, 3, || run::switches("scoreboard", true)),
-            Bug::PartialOutOfOrder => hunt(*bug, 1, || run::overtaking("scoreboard")),
+            Bug::PartialOutOfOrder => hunt(*bug, 2, || run::overtaking("scoreboard")),
             Bug::TablesFreedEarly => hunt(*bug, 2, || run::destroyed("scoreboard")),
         };
         match found {

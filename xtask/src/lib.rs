@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod json_file;
 pub mod launch;
 pub mod limine;
+pub mod models;
 pub mod options;
 pub mod outcome;
 pub mod qemu;

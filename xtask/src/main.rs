@@ -20,6 +20,8 @@ enum Command {
     Test(cmd::test::Args),
     /// Put each seeded bug back, and see the stress run find it.
     Bugs(cmd::bugs::Args),
+    /// Run the protocols under the model checkers.
+    Model(cmd::model::Args),
     /// Boot a stress run under gdb.
     Debug(Box<cmd::debug::Args>),
     /// Show a trace that a run has left, or check it.
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let end = match Cli::parse().command {
         Command::Stress(args) => cmd::stress::run(*args),
         Command::Bugs(args) => cmd::bugs::run(args),
+        Command::Model(args) => cmd::model::run(args),
         Command::Debug(args) => cmd::debug::run(*args),
         Command::Test(args) => cmd::test::run(args),
         Command::Trace(args) => cmd::trace::run(args),

@@ -112,7 +112,7 @@ pub fn deferred(sleeps: bool) {
             cpu.comes_online();
             let mut ranges = Ranges::new(33);
             ranges.push(cpu.clear(0));
-            let deferred = Unmapped::new(&ranges, 0usize).defer(cpu.protocol(), cpu).ok().expect("'quiescent' defers");
+            let deferred = Unmapped::new(&ranges, 0usize).defer(cpu.protocol(), cpu).expect("'quiescent' defers");
             let mut quarantine = Quarantine::<usize, 1>::empty();
             assert!(quarantine.put(deferred).is_none());
             loop {
@@ -145,7 +145,7 @@ pub fn hurried() {
             for page in 0..2 {
                 let mut ranges = Ranges::new(33);
                 ranges.push(cpu.clear(page));
-                let deferred = Unmapped::new(&ranges, page).defer(cpu.protocol(), cpu).ok().expect("'quiescent' defers");
+                let deferred = Unmapped::new(&ranges, page).defer(cpu.protocol(), cpu).expect("'quiescent' defers");
                 assert!(quarantine.put(deferred).is_none());
             }
             quarantine.take_all().shoot_down(cpu.protocol(), cpu, 33).for_each(|page| cpu.world.frames[page].free());

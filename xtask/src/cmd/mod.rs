@@ -5,6 +5,7 @@ pub mod clean;
 pub mod debug;
 pub mod doctor;
 pub mod image;
+pub mod model;
 pub mod run;
 pub mod stress;
 pub mod test;

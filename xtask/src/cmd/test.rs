@@ -2,9 +2,10 @@
 
 use crate::artifacts::{self, Kind};
 use crate::error::{Context, Error, Result};
+use crate::models::{LOOM, SHUTTLE};
 use crate::setup;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Run all tests: on the host, and in QEMU.
@@ -35,32 +36,49 @@ pub fn run(args: Args) -> Result<()> {
     artifacts::kernel(Kind::Release)?;
     artifacts::kernel(Kind::SeededBugs)?;
 
+    let mut total = Tally::default();
+    let mut all_well = true;
+    for what in [ALL, LOOM, SHUTTLE] {
+        let (tally, success) = cargo(&args, what, &qemu.path)?;
+        total.passed += tally.passed;
+        total.failed += tally.failed;
+        all_well &= success;
+    }
+    if args.list {
+        return if all_well { Ok(()) } else { Err(Error::CannotRun("the tests cannot be listed".into())) };
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if total.passed + total.failed == 0 {
+        return Err(Error::CannotRun("no test has such a name".into()));
+    }
+    if all_well && total.failed == 0 { Ok(()) } else { Err(Error::Broken) }
+}
+
+/// All of the workspace, those of the models aside.
+const ALL: &[&str] = &["--workspace", "--all-targets"];
+
+/// Runs or lists the tests that `what` names; what came of them, and whether cargo was content.
+fn cargo(args: &Args, what: &[&str], qemu: &Path) -> Result<(Tally, bool)> {
     let nextest = setup::in_path("cargo-nextest");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(artifacts::root()).env("PALISADE_QEMU", &qemu.path);
+    cargo.current_dir(artifacts::root()).env("PALISADE_QEMU", qemu);
     if nextest {
-        cargo.args(["nextest", if args.list { "list" } else { "run" }, "--workspace", "--all-targets"]);
+        cargo.args(["nextest", if args.list { "list" } else { "run" }]).args(what);
         if !args.list {
-            cargo.arg("--no-fail-fast");
+            cargo.args(["--no-fail-fast", "--no-tests", "pass"]);
         }
         cargo.args(&args.filters);
     } else {
-        cargo.args(["test", "--workspace", "--all-targets", "--no-fail-fast", "--"]);
+        cargo.arg("test").args(what).args(["--no-fail-fast", "--"]);
         cargo.args(&args.filters).args(args.list.then_some("--list"));
     }
     let (lines, success) = run_and_show(&mut cargo)?;
     if args.list {
-        return if success { Ok(()) } else { Err(Error::CannotRun("the tests cannot be listed".into())) };
+        return Ok((Tally::default(), success));
     }
     let tally = if nextest { of_nextest(&lines) } else { of_cargo_test(&lines) };
-    let Some(tally) = tally else {
-        return Err(Error::CannotRun("the tests did not run (cargo's words are above)".into()));
-    };
-    println!("{} passed, {} failed", tally.passed, tally.failed);
-    if tally.passed + tally.failed == 0 {
-        return Err(Error::CannotRun("no test has such a name".into()));
-    }
-    if success && tally.failed == 0 { Ok(()) } else { Err(Error::Broken) }
+    let tally = tally.ok_or_else(|| Error::CannotRun("the tests did not run (cargo's words are above)".into()))?;
+    Ok((tally, success))
 }
 
 /// Shows what the command says as it says it, on either stream; and gives it, with whether it succeeded.
