@@ -1,32 +1,50 @@
 //! Memory that is unmapped and waits for a request that nobody waits for.
 //!
 //! ```text
-//!   Unmapped ──defer──▶ Deferred ──(1) put──▶ quarantine ──(2) settled──▶ R
-//!                                                 └──(3) take_all──▶ Hurried ──one request for all──▶ R …
+//!   Unmapped ──defer──▶ Deferred ──(1) put──▶ quarantine ──(2) settled──────────────────────────▶ R
+//!                                                 └──(3) hurry: marked ──(4) one request ──(5)──▶ R
 //! ```
-//! The quarantine lies under a lock of the caller's. (1) and (2) are done with it held, since they only look; (3) takes
-//! everything out by value, so that whoever waits for other CPUs holds no lock (invariant I3).
+//! The quarantine lies under a lock of the caller's. (1), (2), (3) and (5) are done with it held, since they only look; for
+//! (4), which waits for other CPUs, it has to be given up (invariant I3): what was marked stays where it is, and only
+//! whoever has made the request takes it out. Nothing large is moved: kernel stacks are small.
 
+use crate::bug::{self, Bug};
 use crate::{Deferred, Machine, Protocol, Ranges};
 
 /// What waits; room for `N`.
 #[derive(Debug)]
 pub struct Quarantine<R, const N: usize> {
-    waiting: [Option<Deferred<R>>; N],
+    waiting: [Option<Waiting<R>>; N],
     count: usize,
     pages: u64,
+    /// How often all of it was marked.
+    marks: u64,
 }
 
-/// Everything that waited, to be shot down at once.
 #[derive(Debug)]
-#[must_use = "what was unmapped leaks unless it is shot down and released"]
-pub struct Hurried<R, const N: usize>([Option<Deferred<R>>; N]);
+struct Waiting<R> {
+    deferred: Deferred<R>,
+    /// The request that includes it, by its mark; the latest, if there are several.
+    mark: u64,
+}
+
+/// (3) The ranges of all that waited when it was marked.
+#[derive(Debug)]
+#[must_use = "what was marked is not asked for yet"]
+pub struct Marked {
+    ranges: Ranges,
+    mark: u64,
+}
+
+/// (4) A request for all that was marked is done.
+#[derive(Debug)]
+pub struct Asked(u64);
 
 impl<R, const N: usize> Quarantine<R, N> {
     /// With nothing in it.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { waiting: [const { None }; N], count: 0, pages: 0 }
+        Self { waiting: [const { None }; N], count: 0, pages: 0, marks: 0 }
     }
 
     /// (1) Puts something in. Gives it back if there is no room.
@@ -37,7 +55,7 @@ impl<R, const N: usize> Quarantine<R, N> {
         };
         self.count += 1;
         self.pages += u64::from(deferred.pages());
-        *place = Some(deferred);
+        *place = Some(Waiting { deferred, mark: 0 });
         None
     }
 
@@ -55,35 +73,44 @@ impl<R, const N: usize> Quarantine<R, N> {
 
     /// (2) Takes out one that has settled, if any has.
     pub fn take_settled<M: Machine, P: Protocol<M> + ?Sized>(&mut self, protocol: &P, machine: &M) -> Option<R> {
+        self.take(|waiting| waiting.deferred.settled(protocol, machine))
+    }
+
+    /// (3) Marks all that waits, with the ranges that a request for it has to name.
+    pub fn hurry(&mut self, ceiling: u32) -> Marked {
+        self.marks += 1;
+        let mut ranges = Ranges::new(ceiling);
+        for waiting in self.waiting.iter_mut().flatten() {
+            waiting.mark = self.marks;
+            ranges.add(waiting.deferred.ranges());
+        }
+        Marked { ranges, mark: self.marks }
+    }
+
+    /// (5) Takes out one that the request has included, if any is left: others may have taken them, because they settled
+    /// meanwhile, or have marked them again, and then they take them.
+    pub fn take_asked(&mut self, asked: &Asked) -> Option<R> {
+        self.take(|waiting| waiting.mark == asked.0)
+    }
+
+    fn take(&mut self, wanted: impl Fn(&Waiting<R>) -> bool) -> Option<R> {
         if self.count == 0 {
             return None;
         }
-        let settled = |place: &&mut Option<Deferred<R>>| place.as_ref().is_some_and(|d| d.settled(protocol, machine));
-        let deferred = self.waiting.iter_mut().find(settled)?.take()?;
+        let place = self.waiting.iter_mut().find(|place| place.as_ref().is_some_and(&wanted))?;
+        let Waiting { deferred, .. } = place.take()?;
         self.count -= 1;
         self.pages -= u64::from(deferred.pages());
         Some(deferred.into_held())
     }
-
-    /// (3) Takes everything out.
-    pub fn take_all(&mut self) -> Hurried<R, N> {
-        Hurried(core::mem::replace(self, Self::empty()).waiting)
-    }
 }
 
-impl<R, const N: usize> Hurried<R, N> {
-    /// Has every CPU drop the translations of all of it by one request that interrupts them, and gives it out.
-    pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(
-        self,
-        protocol: &P,
-        machine: &M,
-        ceiling: u32,
-    ) -> impl Iterator<Item = R> {
-        let mut all = Ranges::new(ceiling);
-        self.0.iter().flatten().for_each(|deferred| all.add(deferred.ranges()));
-        if !all.is_empty() {
-            protocol.hurry(machine, &all);
+impl Marked {
+    /// (4) Has every CPU drop the translations of all of it, by one request that interrupts them.
+    pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(self, protocol: &P, machine: &M) -> Asked {
+        if !self.ranges.is_empty() && !bug::armed(Bug::SkipShootdown) {
+            protocol.hurry(machine, &self.ranges);
         }
-        self.0.into_iter().flatten().map(Deferred::into_held)
+        Asked(self.mark)
     }
 }

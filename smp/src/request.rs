@@ -95,7 +95,7 @@ impl<R> Deferred<R> {
         bug::armed(Bug::SkipShootdown) || protocol.settled(machine, self.ticket)
     }
 
-    /// What was held. For the quarantine alone, which asks [`settled`](Self::settled) before, or made a request that included
+    /// What was held. For the quarantine alone, which asks [`settled`](Self::settled) before, or for a request that included
     /// its ranges.
     pub(crate) fn into_held(self) -> R {
         self.held

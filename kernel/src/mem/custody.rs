@@ -50,17 +50,18 @@ pub(super) fn release(unmapped: Unmapped<'_, Held>) {
         }
         Ok(deferred) => {
             collect();
-            let mut waiting = WAITING.lock();
-            let no_room = waiting.put(deferred);
-            COUNT.store(waiting.count(), Ordering::Relaxed);
-            let too_much = waiting.pages() > MOST_PAGES.load(Ordering::Relaxed).into();
-            drop(waiting);
-            if no_room.is_some() || too_much {
-                hurry();
-            }
-            if let Some(deferred) = no_room {
-                let had_room = WAITING.lock().put(deferred).is_none();
-                assert!(had_room, "more unmaps at once than can wait");
+            let mut next = Some(deferred);
+            while let Some(deferred) = next {
+                let too_much = {
+                    let mut waiting = WAITING.lock();
+                    next = waiting.put(deferred);
+                    COUNT.store(waiting.count(), Ordering::Relaxed);
+                    next.is_some() || waiting.pages() > MOST_PAGES.load(Ordering::Relaxed).into()
+                };
+                // When it is done there is room, unless others have put more in: then again.
+                if too_much {
+                    hurry();
+                }
             }
         }
     }
@@ -88,18 +89,22 @@ pub(crate) fn hurry() -> usize {
     }
     let _shield = Shield::new();
     let _here = PreemptOff::new();
-    let (all, count) = {
-        let mut waiting = WAITING.lock();
-        let count = waiting.count();
-        COUNT.store(0, Ordering::Relaxed);
-        (waiting.take_all(), count)
-    };
-    cpu::this_racy().stats.hurried.add(u64::from(count > 0));
-    for held in tlb::shoot_down_all(all) {
+    let marked = WAITING.lock().hurry(tlb::flush_ceiling());
+    let asked = tlb::shoot_down_marked(marked);
+    cpu::this_racy().stats.hurried.add(1);
+    let mut count = 0;
+    loop {
+        let taken = {
+            let mut waiting = WAITING.lock();
+            let taken = waiting.take_asked(&asked);
+            COUNT.store(waiting.count(), Ordering::Relaxed);
+            taken
+        };
+        let Some(held) = taken else { return count };
         tlb::record_deferred(held.pages, held.begun);
         free(held);
+        count += 1;
     }
-    count
 }
 
 /// How many unmaps wait.

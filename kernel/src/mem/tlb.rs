@@ -11,7 +11,7 @@ use crate::trap::report;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::quarantine::Hurried;
+use smp::quarantine::{Asked, Marked};
 use smp::{
     Acked, AtomicCpuSet, CpuId, CpuSet, Deferred, MAX_CPUS, Machine, PageRange, Protocol, Quarantine, Step, Unmapped,
 };
@@ -172,10 +172,10 @@ pub(super) fn take_settled<R, const N: usize>(waiting: &mut Quarantine<R, N>) ->
     waiting.take_settled(protocol(), &Hardware)
 }
 
-/// Has every CPU drop all that waits, at once. Waits for other CPUs, so the caller holds no lock; preemption is off.
-pub(super) fn shoot_down_all<R, const N: usize>(all: Hurried<R, N>) -> impl Iterator<Item = R> {
+/// Has every CPU drop all that was marked, at once. Waits for other CPUs, so the caller holds no lock; preemption is off.
+pub(super) fn shoot_down_marked(marked: Marked) -> Asked {
     crate::sync::assert_may_wait(0);
-    all.shoot_down(protocol(), &Hardware, flush_ceiling())
+    marked.shoot_down(protocol(), &Hardware)
 }
 
 /// What was deferred since `begun` is free now.

@@ -148,7 +148,11 @@ pub fn hurried() {
                 let deferred = Unmapped::new(&ranges, page).defer(cpu.protocol(), cpu).expect("'quiescent' defers");
                 assert!(quarantine.put(deferred).is_none());
             }
-            quarantine.take_all().shoot_down(cpu.protocol(), cpu, 33).for_each(|page| cpu.world.frames[page].free());
+            let asked = quarantine.hurry(33).shoot_down(cpu.protocol(), cpu);
+            while let Some(page) = quarantine.take_asked(&asked) {
+                cpu.world.frames[page].free();
+            }
+            assert_eq!(quarantine.count(), 0);
             cpu.touch();
         }),
         on(&world, 1, |cpu| {
