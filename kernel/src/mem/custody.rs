@@ -30,7 +30,7 @@ pub(super) struct Held {
 }
 
 static WAITING: SpinLock<Quarantine<Held, ROOM>> = SpinLock::new("custody", Quarantine::empty());
-/// How many unmaps wait, to look without the lock.
+/// How many unmaps were deferred and are not free yet; those too that somebody is just freeing.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// The most pages that may wait.
 static MOST_PAGES: AtomicU32 = AtomicU32::new(1024);
@@ -50,12 +50,12 @@ pub(super) fn release(unmapped: Unmapped<'_, Held>) {
         }
         Ok(deferred) => {
             collect();
+            COUNT.fetch_add(1, Ordering::Relaxed);
             let mut next = Some(deferred);
             while let Some(deferred) = next {
                 let too_much = {
                     let mut waiting = WAITING.lock();
                     next = waiting.put(deferred);
-                    COUNT.store(waiting.count(), Ordering::Relaxed);
                     next.is_some() || waiting.pages() > MOST_PAGES.load(Ordering::Relaxed).into()
                 };
                 // When it is done there is room, unless others have put more in: then again.
@@ -70,15 +70,9 @@ pub(super) fn release(unmapped: Unmapped<'_, Held>) {
 /// Frees what has settled meanwhile. Waits for nobody.
 pub(crate) fn collect() {
     while COUNT.load(Ordering::Relaxed) > 0 {
-        let settled = {
-            let mut waiting = WAITING.lock();
-            let settled = tlb::take_settled(&mut waiting);
-            COUNT.store(waiting.count(), Ordering::Relaxed);
-            settled
-        };
+        let settled = tlb::take_settled(&mut WAITING.lock());
         let Some(held) = settled else { return };
-        tlb::record_deferred(held.pages, held.begun);
-        free(held);
+        free_deferred(held);
     }
 }
 
@@ -94,22 +88,23 @@ pub(crate) fn hurry() -> usize {
     cpu::this_racy().stats.hurried.add(1);
     let mut count = 0;
     loop {
-        let taken = {
-            let mut waiting = WAITING.lock();
-            let taken = waiting.take_asked(&asked);
-            COUNT.store(waiting.count(), Ordering::Relaxed);
-            taken
-        };
+        let taken = WAITING.lock().take_asked(&asked);
         let Some(held) = taken else { return count };
-        tlb::record_deferred(held.pages, held.begun);
-        free(held);
+        free_deferred(held);
         count += 1;
     }
 }
 
-/// How many unmaps wait.
+/// How many unmaps were deferred and are not free yet.
 pub(crate) fn waiting() -> usize {
-    COUNT.load(Ordering::Relaxed)
+    COUNT.load(Ordering::Acquire)
+}
+
+fn free_deferred(held: Held) {
+    tlb::record_deferred(held.pages, held.begun);
+    free(held);
+    // Release: whoever sees that nothing waits any more sees it freed.
+    COUNT.fetch_sub(1, Ordering::Release);
 }
 
 fn free(mut held: Held) {
