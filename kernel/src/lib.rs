@@ -18,6 +18,7 @@ mod debug;
 mod interleave;
 pub mod mem;
 pub mod misdeed;
+mod perturb;
 pub mod record;
 pub mod stats;
 mod sync;

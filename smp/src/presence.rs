@@ -8,7 +8,7 @@
 //! A CPU that is not asked must not use a translation that it loaded before, so (1) and (3) drop them all. Their order
 //! is what lets an initiator trust its reading of the sets: first the set, then the fence, then the flush. If the
 //! initiator takes this CPU for one that need not be asked, then by the two sequentially consistent fences (the one here
-//! and the one that [`to_ask`] begins with) the flush comes after the page-table entries were cleared, and nothing stale can be
+//! and the one that `to_ask` begins with) the flush comes after the page-table entries were cleared, and nothing stale can be
 //! loaded after it.
 
 use crate::bug::{self, Bug};

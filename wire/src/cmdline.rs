@@ -229,6 +229,8 @@ pub struct Options<'a> {
     /// `interleave=`: CPU 0's timer ticks at pseudo-random intervals of up to so many cycles, drawn from the seed; 0
     /// for the regular tick. Under `-icount` each tick makes QEMU go on with another CPU: the seed is the schedule.
     pub interleave: u32,
+    /// `perturb=`: the seed of delays at named points; 0 for none.
+    pub perturb: u64,
     /// `bug=`: the fault to put back.
     pub bug: Option<Bug>,
 }
@@ -257,6 +259,7 @@ impl Default for Options<'_> {
             trace_entries: 0,
             trace_dump: TraceDump::Failure,
             interleave: 0,
+            perturb: 0,
             bug: None,
         }
     }
@@ -291,7 +294,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= lazy-idle= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= bug=";
+                    flush-ceiling= lazy-idle= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -342,6 +345,7 @@ impl<'a> Options<'a> {
             }
             "trace-dump" => self.trace_dump = TraceDump::by_name(value).ok_or(bad(TraceDump::NAMES))?,
             "interleave" => self.interleave = within(0, 1_000_000_000, "0 to 1000000000 (cycles)")? as u32,
+            "perturb" => self.perturb = within(0, u64::MAX, "a number, decimal or 0x…, 0 for none")?,
             "bug" => self.bug = Some(Bug::by_name(value).ok_or(bad(Bug::NAMES))?),
             _ => return Err(CmdlineError::UnknownWord(word)),
         }
@@ -416,6 +420,7 @@ impl fmt::Display for Options<'_> {
         word!(trace_entries, "trace-entries");
         word!(trace_dump, "trace-dump");
         word!(interleave, "interleave");
+        word!(perturb, "perturb");
         if let Some(bug) = self.bug {
             write!(f, " bug={bug}")?;
         }
@@ -457,9 +462,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), perturb in any::<u64>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, reaping, bug, trace,
+                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, reaping, perturb, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

@@ -333,6 +333,7 @@ pub const ALL: &[GuestTest] = &[
     holds("stress::mixed", "run=stress rounds=10 seed=1"),
     holds("stress::mixed-broadcast", "run=stress rounds=10 seed=2 protocol=broadcast"),
     holds("stress::mixed-counter", "run=stress rounds=10 seed=2 protocol=counter"),
+    holds("stress::mixed-perturbed", "run=stress rounds=10 seed=2 perturb=1"),
     holds("stress::mixed-batched", "run=stress rounds=10 seed=2 protocol=batched"),
     holds("stress::mixed-quiescent", "run=stress rounds=10 seed=2 protocol=quiescent"),
     holds(

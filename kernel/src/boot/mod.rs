@@ -24,7 +24,7 @@ use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
 use crate::mem::{custody, frames, tlb};
 use crate::sync::irq::IrqsOff;
-use crate::{bug, console, debug, interleave, record, thread, time, trace};
+use crate::{bug, console, debug, interleave, perturb, record, thread, time, trace};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::{CpuId, CpuSet, MAX_CPUS};
@@ -95,6 +95,7 @@ unsafe extern "C" fn palisade_start() -> ! {
     tlb::init(options, used);
     custody::init(options.deferred_pages);
     thread::pending::init(options.reaping);
+    perturb::init(options.perturb);
     thread::set_defaults(options.stack_pages, options.guard_pages);
     thread::set_exit_delay(options.delay);
     time::set_patience(options.patience);

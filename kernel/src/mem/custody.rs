@@ -11,6 +11,7 @@ use super::frames::{self, FrameList};
 use super::slots::{self, SlotList};
 use super::tlb;
 use crate::cpu;
+use crate::perturb::{self, Point};
 use crate::sync::SpinLock;
 use crate::thread::{PreemptOff, Shield};
 use crate::trace::{Event, emit};
@@ -108,6 +109,10 @@ fn free_deferred(held: Held) {
 }
 
 fn free(mut held: Held) {
+    {
+        let _here = PreemptOff::new();
+        perturb::at(Point::BeforeFree);
+    }
     frames::free(held.frames);
     while let Some(slot) = held.slots.pop() {
         emit(Event::Free { slot: slot.into_bits() });

@@ -2,6 +2,7 @@
 
 use crate::cpu::apic::{self, vector};
 use crate::cpu::{self, Cpu, REACHABLE};
+use crate::perturb::{self, Point};
 use crate::stats::{self, Latency};
 use crate::sync::irq::IrqsOff;
 use crate::thread::{PreemptOff, Shield};
@@ -43,19 +44,24 @@ impl Machine for Hardware {
     }
 
     fn interrupt(&self, targets: CpuSet) {
+        perturb::at(Point::BeforeIpi);
         send_to(vector::SHOOTDOWN, targets);
         cpu::this_racy().stats.shootdown_ipis.add(targets.len() as u64);
     }
 
     fn flush(&self, range: PageRange) {
+        perturb::at(Point::BeforeFlush);
         // Unchecked, because these were mapped: a check for each page is half the cost of the rest.
         range.addresses().for_each(|address| tlb::flush(VirtAddr::new_truncate(address)));
+        perturb::at(Point::AfterFlush);
     }
 
     fn flush_all(&self) {
         cpu::this_racy().stats.full_flushes.add_shared(1);
         emit(Event::FlushAll {});
+        perturb::at(Point::BeforeFlush);
         tlb::flush_all();
+        perturb::at(Point::AfterFlush);
     }
 
     fn interrupts_on(&self) -> bool {
@@ -79,6 +85,9 @@ impl Machine for Hardware {
     }
 
     fn note(&self, step: Step) {
+        if matches!(step, Step::Answered { .. }) {
+            perturb::at(Point::BeforeAck);
+        }
         let cpu = cpu::this_racy();
         match step {
             Step::Requested { generation, targets } => {
@@ -206,6 +215,7 @@ pub(crate) fn falls_asleep(cpu: &Cpu) {
 pub(crate) fn wakes(cpu: &Cpu) {
     if cpu.asleep.get() {
         let _irqs = IrqsOff::new();
+        perturb::at(Point::IdleExit);
         smp::presence::wakes(&Hardware, &ASLEEP);
         cpu.asleep.set(false);
     }
@@ -214,7 +224,9 @@ pub(crate) fn wakes(cpu: &Cpu) {
 /// The shootdown interrupt's handler.
 pub(crate) fn serve() {
     cpu::this_racy().stats.shootdowns_served.add(1);
+    perturb::at(Point::HandlerEntry);
     protocol().serve(&Hardware);
+    perturb::at(Point::AfterAck);
 }
 
 /// One round trip of bare interrupts at a time.

@@ -22,6 +22,7 @@ use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
 use crate::mem::slots::SlotId;
 use crate::mem::{custody, guarded};
+use crate::perturb::{self, Point};
 use crate::time;
 use crate::trace::{Event, emit};
 use crate::trap::backtrace::Backtrace;
@@ -107,6 +108,7 @@ pub(crate) fn end(how: Left) -> ! {
         reap_here();
     }
     delay();
+    perturb::at(Point::BeforeSwitch);
     // SAFETY: nothing on this stack is needed any more.
     unsafe { switch::leave(Why::Exits) };
     unreachable!("a thread that left for good was resumed")
@@ -139,7 +141,9 @@ fn take_stack(thread: &Thread) -> Option<SlotId> {
 }
 
 fn publish(stack: SlotId) {
+    perturb::at(Point::BeforePublish);
     pending::leave(OffStack::from_epilogue(DeadStack(stack)));
+    perturb::at(Point::AfterPublish);
 }
 
 fn complete(thread: &Thread) {

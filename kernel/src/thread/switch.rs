@@ -8,6 +8,7 @@ use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
 use crate::cpu::{self, Cpu};
 use crate::mem::tlb;
+use crate::perturb::{self, Point};
 use crate::sync::irq::IrqsOff;
 use crate::trace::{self, Event, emit};
 use core::ptr;
@@ -78,6 +79,7 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
 /// The switch epilogue: nobody stands on the stack of `before` any more. From here on, and not earlier, other CPUs may
 /// run the thread, wake it, or reap its stack (invariant I2).
 fn epilogue(cpu: &'static Cpu, before: &'static Thread, why: Why) {
+    perturb::at(Point::Epilogue);
     match why {
         _ if ptr::eq(before, &cpu.idle) => {}
         Why::Preempted => {

@@ -113,7 +113,7 @@ impl Args {
     fn one(&self, bug: Option<Bug>, hunt: &Hunt, seed: u64) -> Result<Hunted> {
         let words = Options::parse(hunt.words).map_err(|error| Error::CannotRun(error.to_string()))?;
         let trace = if hunt.by_rules { Trace::Ram } else { words.trace };
-        let options = Options { seed, seconds: self.seconds, patience: PATIENCE, bug, trace, ..words };
+        let options = Options { seed, perturb: seed, seconds: self.seconds, patience: PATIENCE, bug, trace, ..words };
         let mut launch = Launch::prepare(&self.machine, Kind::SeededBugs, &options.to_string())?;
         if hunt.by_rules {
             launch.memory_in_file()?;

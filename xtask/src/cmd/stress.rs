@@ -76,6 +76,9 @@ pub struct Args {
     /// Where the trace goes, if there is one [default: a file below target/, which is told].
     #[arg(long, value_name = "FILE")]
     trace_out: Option<PathBuf>,
+    /// Hold CPUs up at named points of shootdowns, exits and wake-ups, for times drawn from this seed; 0 for not at all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    perturb: u64,
     /// Record all events, by way of the guest's memory, and check them against the rules.
     #[arg(long, conflicts_with_all = ["trace", "trace_events"])]
     check: bool,
@@ -255,6 +258,7 @@ impl Args {
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
             lazy_idle: self.lazy_idle,
+            perturb: self.perturb,
             reaping: Reaping::by_name(&self.reaping).expect(known),
             deferred_pages: self.deferred_pages,
             patience: self.patience,
