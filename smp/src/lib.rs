@@ -12,6 +12,7 @@ pub mod bug;
 pub mod cpu_set;
 pub mod generation;
 pub mod machine;
+pub mod permit;
 pub mod presence;
 pub mod primitive;
 pub mod quarantine;
@@ -23,6 +24,7 @@ pub mod space;
 
 pub use cpu_set::{AtomicCpuSet, CpuId, CpuSet};
 pub use machine::{Machine, Step};
+pub use permit::MayWait;
 pub use quarantine::Quarantine;
 pub use ranges::{PageRange, Ranges};
 pub use reaper::{OffStack, Reaper};

@@ -9,7 +9,7 @@
 //! whoever has made the request takes it out. Nothing large is moved: kernel stacks are small.
 
 use crate::bug::{self, Bug};
-use crate::{Deferred, Machine, Protocol, Ranges};
+use crate::{Deferred, Machine, MayWait, Protocol, Ranges};
 
 /// What waits; room for `N`.
 #[derive(Debug)]
@@ -107,7 +107,12 @@ impl<R, const N: usize> Quarantine<R, N> {
 
 impl Marked {
     /// (4) Has every CPU drop the translations of all of it, by one request that interrupts them.
-    pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(self, protocol: &P, machine: &M) -> Asked {
+    pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(
+        self,
+        protocol: &P,
+        machine: &M,
+        _permit: &mut MayWait,
+    ) -> Asked {
         if !self.ranges.is_empty() && !bug::armed(Bug::SkipShootdown) {
             protocol.hurry(machine, &self.ranges);
         }

@@ -12,6 +12,7 @@
 //! * There is room for one stack a CPU, and that is enough: before a CPU leaves a stack it took all that were pending
 //!   and was not preempted since, so of all that are pending it left at most one.
 
+use crate::MayWait;
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicUsize, Ordering, constructor};
 
@@ -21,6 +22,11 @@ pub trait Lock<T> {
     fn new(value: T) -> Self;
     /// Runs `f` with the lock held.
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;
+
+    /// Runs `f` with the lock held, to which the permission to wait is lent meanwhile.
+    fn lend<R>(&self, _permit: &mut MayWait, f: impl FnOnce(&mut T) -> R) -> R {
+        self.with(f)
+    }
 }
 
 impl<T> Lock<T> for spin::Mutex<T> {
@@ -133,11 +139,11 @@ impl<L, const N: usize> Reaper<L, N> {
     }
 
     /// (2) Takes all that are pending.
-    pub fn take_all<S>(&self) -> Batch<S, N>
+    pub fn take_all<S>(&self, permit: &mut MayWait) -> Batch<S, N>
     where
         L: Lock<Pending<S, N>>,
     {
-        let taken = self.pending.with(|pending| {
+        let taken = self.pending.lend(permit, |pending| {
             self.count.store(0, Ordering::Relaxed);
             core::mem::replace(pending, Pending::none())
         });
@@ -175,8 +181,8 @@ mod tests {
             reaper.leave(OffStack::from_epilogue(stack)).unwrap();
         }
         assert_eq!(reaper.count(), 4);
-        assert_eq!(reaper.take_all().collect::<Vec<_>>(), [0, 1, 2, 3]);
-        assert_eq!((reaper.count(), reaper.take_all().count()), (0, 0));
+        assert_eq!(reaper.take_all(&mut MayWait::checked()).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!((reaper.count(), reaper.take_all(&mut MayWait::checked()).count()), (0, 0));
     }
 
     #[test]
@@ -184,7 +190,7 @@ mod tests {
         let reaper = reaper::<1>();
         reaper.leave(OffStack::from_epilogue(7)).unwrap();
         assert_eq!(reaper.leave(OffStack::from_epilogue(8)).unwrap_err().0, OffStack::from_epilogue(8));
-        assert_eq!(reaper.take_all().collect::<Vec<_>>(), [7]);
+        assert_eq!(reaper.take_all(&mut MayWait::checked()).collect::<Vec<_>>(), [7]);
     }
 
     #[test]
@@ -203,13 +209,13 @@ mod tests {
                 let (reaper, note) = (&reaper, &note);
                 scope.spawn(move || {
                     for stack in 0..EACH {
-                        note(reaper.take_all());
+                        note(reaper.take_all(&mut MayWait::checked()));
                         reaper.leave(OffStack::from_epilogue(cpu * EACH + stack)).unwrap();
                     }
                 });
             }
         });
-        note(reaper.take_all());
+        note(reaper.take_all(&mut MayWait::checked()));
         assert!(seen.lock().unwrap().iter().all(|times| *times == 1));
     }
 }

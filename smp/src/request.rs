@@ -10,7 +10,7 @@
 use crate::bug::{self, Bug};
 use crate::shootdown::Ticket;
 use crate::space::SpaceId;
-use crate::{Machine, Protocol, Ranges};
+use crate::{Machine, MayWait, Protocol, Ranges};
 
 /// (1) Translations are cleared in the page tables, and TLBs may still hold them.
 #[derive(Debug)]
@@ -58,7 +58,12 @@ impl<'r, R> Unmapped<'r, R> {
     }
 
     /// (2) Has every CPU drop the translations, and waits until each has said so.
-    pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(self, protocol: &P, machine: &M) -> Acked<R> {
+    pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(
+        self,
+        protocol: &P,
+        machine: &M,
+        _permit: &mut MayWait,
+    ) -> Acked<R> {
         if !self.ranges.is_empty() && !bug::armed(Bug::SkipShootdown) {
             protocol.request(machine, self.ranges);
         }

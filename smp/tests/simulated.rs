@@ -6,7 +6,7 @@
 
 use smp::presence::came_online;
 use smp::shootdown::{NAMES, Protocol, Scoreboard, Sent, by_name};
-use smp::{AtomicCpuSet, CpuId, CpuSet, Machine, PageRange, Ranges, Unmapped};
+use smp::{AtomicCpuSet, CpuId, CpuSet, Machine, MayWait, PageRange, Ranges, Unmapped};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -97,7 +97,7 @@ impl Simulated<'_> {
         pages.clone().for_each(|page| self.world.entries[page].store(0, Ordering::Release));
         let mut ranges = Ranges::new(ceiling);
         ranges.push(PageRange { start: pages.start as u64 * PAGE, pages: pages.len() as u32 });
-        Unmapped::new(&ranges, ()).shoot_down(self.protocol, self).release();
+        Unmapped::new(&ranges, ()).shoot_down(self.protocol, self, &mut MayWait::checked()).release();
         for cpu in self.reachable() {
             let tlb = self.world.tlbs[cpu.index()].lock().unwrap();
             let held = pages.clone().filter(|page| tlb.contains_key(&(*page as u64 * PAGE))).count();

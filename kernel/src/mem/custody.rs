@@ -16,7 +16,8 @@ use crate::sync::SpinLock;
 use crate::thread::{PreemptOff, Shield};
 use crate::trace::{Event, emit};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use smp::{Quarantine, Unmapped};
+use smp::reaper::Lock;
+use smp::{MayWait, Quarantine, Unmapped};
 
 /// The most unmaps that can wait. A stack each: what four CPUs leave in a few ticks.
 const ROOM: usize = 128;
@@ -43,25 +44,23 @@ pub(crate) fn init(most_pages: u32) {
 
 /// Has the CPUs drop what was unmapped, and frees it: at once or later, as the protocol has it. The caller may wait for other
 /// CPUs.
-pub(super) fn release(unmapped: Unmapped<'_, Held>) {
+pub(super) fn release(unmapped: Unmapped<'_, Held>, permit: &mut MayWait) {
     match tlb::defer(unmapped) {
         Err(unmapped) => {
             let begun = unmapped.held().begun;
-            free(tlb::shoot_down(unmapped, begun).release());
+            free(tlb::shoot_down(unmapped, begun, permit).release());
         }
         Ok(deferred) => {
             collect();
             COUNT.fetch_add(1, Ordering::Relaxed);
             let mut next = Some(deferred);
             while let Some(deferred) = next {
-                let too_much = {
-                    let mut waiting = WAITING.lock();
-                    next = waiting.put(deferred);
-                    next.is_some() || waiting.pages() > MOST_PAGES.load(Ordering::Relaxed).into()
-                };
+                let (refused, pages) = WAITING.lend(permit, |waiting| (waiting.put(deferred), waiting.pages()));
+                let too_much = refused.is_some() || pages > MOST_PAGES.load(Ordering::Relaxed).into();
+                next = refused;
                 // When it is done there is room, unless others have put more in: then again.
                 if too_much {
-                    hurry();
+                    hurry(permit);
                 }
             }
         }
@@ -78,18 +77,18 @@ pub(crate) fn collect() {
 }
 
 /// Frees all that waits, by one request with interrupts. How many unmaps it was. The caller may wait for other CPUs.
-pub(crate) fn hurry() -> usize {
+pub(crate) fn hurry(permit: &mut MayWait) -> usize {
     if COUNT.load(Ordering::Relaxed) == 0 {
         return 0;
     }
     let _shield = Shield::new();
     let _here = PreemptOff::new();
-    let marked = WAITING.lock().hurry(tlb::flush_ceiling());
-    let asked = tlb::shoot_down_marked(marked);
+    let marked = WAITING.lend(permit, |waiting| waiting.hurry(tlb::flush_ceiling()));
+    let asked = tlb::shoot_down_marked(marked, permit);
     cpu::this_racy().stats.hurried.add(1);
     let mut count = 0;
     loop {
-        let taken = WAITING.lock().take_asked(&asked);
+        let taken = WAITING.lend(permit, |waiting| waiting.take_asked(&asked));
         let Some(held) = taken else { return count };
         free_deferred(held);
         count += 1;

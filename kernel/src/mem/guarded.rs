@@ -15,12 +15,13 @@ use super::frames::{self, FrameList, Use};
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId, SlotList};
 use super::{PAGE_SIZE, PhysAddr, probe, tlb};
+use crate::sync::may_wait;
 use crate::thread::Shield;
 use crate::time;
 use crate::trace::{Event, emit};
 use core::fmt;
 use core::mem::ManuallyDrop;
-use smp::{PageRange, Ranges, Unmapped};
+use smp::{MayWait, PageRange, Ranges, Unmapped};
 
 /// Contents of fresh memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +194,7 @@ impl Drop for GuardedMapping {
         let _shield = Shield::new();
         let kind = self.0.kind();
         assert!(self.0.claim(kind), "an owned mapping is mapped");
-        take_down(core::iter::once(self.0), kind == Kind::Memory);
+        take_down(core::iter::once(self.0), kind == Kind::Memory, &mut may_wait(0));
     }
 }
 
@@ -220,7 +221,7 @@ pub fn unmap(address: u64) -> Result<(), UnmapError> {
         slot.describe(slot.pages(), kind);
         return Err(UnmapError::NotMapped(address));
     }
-    take_down(core::iter::once(slot), kind == Kind::LooseMemory);
+    take_down(core::iter::once(slot), kind == Kind::LooseMemory, &mut may_wait(0));
     Ok(())
 }
 
@@ -261,7 +262,7 @@ fn fill_slot(slot: SlotId, pages: u64, fill: Fill, access: Access, kind: Kind) -
 
 /// Unmaps all of `taken` with one shootdown; once no CPU can use them any more, the slots come free, and the frames if they
 /// are the allocator's. How many slots there were. The caller has claimed them: nobody else takes them down.
-pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usize {
+pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool, permit: &mut MayWait) -> usize {
     let begun = time::now();
     let mut ranges = Ranges::new(tlb::flush_ceiling());
     let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty(), begun, pages: 0 };
@@ -273,7 +274,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool) -> usi
     }
     if count > 0 {
         held.pages = ranges.pages();
-        custody::release(Unmapped::new(&ranges, held));
+        custody::release(Unmapped::new(&ranges, held), permit);
     }
     count
 }
@@ -354,7 +355,7 @@ impl Window {
         let mut ranges = Ranges::new(tlb::flush_ceiling());
         let mut held = FrameList::empty();
         clear(self.slot, &mut ranges, Some(&mut held));
-        let held = tlb::shoot_down(Unmapped::new(&ranges, held), begun).release();
+        let held = tlb::shoot_down(Unmapped::new(&ranges, held), begun, &mut may_wait(0)).release();
         emit(Event::Free { slot: self.slot.into_bits() });
         self.slot.describe(0, Kind::Empty);
         if let Some(poison) = poison {

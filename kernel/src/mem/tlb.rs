@@ -14,7 +14,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::quarantine::{Asked, Marked};
 use smp::{
-    Acked, AtomicCpuSet, CpuId, CpuSet, Deferred, MAX_CPUS, Machine, PageRange, Protocol, Quarantine, Step, Unmapped,
+    Acked, AtomicCpuSet, CpuId, CpuSet, Deferred, MAX_CPUS, Machine, MayWait, PageRange, Protocol, Quarantine, Step,
+    Unmapped,
 };
 use spin::Once;
 use wire::cmdline::Options;
@@ -151,11 +152,11 @@ pub(crate) fn came_online() {
 
 /// Has every CPU drop what was unmapped; when it returns, all have. Waits for other CPUs, so the caller holds no lock.
 /// The unmapping began at `start`; that is where the latency is counted from.
-pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64) -> Acked<R> {
-    crate::sync::assert_may_wait(0);
+pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64, permit: &mut MayWait) -> Acked<R> {
+    let _ = crate::sync::may_wait(0); // still
     let _here = PreemptOff::new();
     let pages = unmapped.pages();
-    let acked = unmapped.shoot_down(protocol(), &Hardware);
+    let acked = unmapped.shoot_down(protocol(), &Hardware, permit);
     let took = time::now().saturating_sub(start);
     let stats = &cpu::this_racy().stats;
     stats.shootdowns.add(1);
@@ -166,7 +167,6 @@ pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64) -> Acked<R> {
 
 /// Leaves it to the CPUs to drop what was unmapped when they pass, if the protocol has that.
 pub(super) fn defer<R>(unmapped: Unmapped<'_, R>) -> Result<Deferred<R>, Unmapped<'_, R>> {
-    crate::sync::assert_may_wait(0);
     let _here = PreemptOff::new();
     let pages = u64::from(unmapped.pages());
     let deferred = unmapped.defer(protocol(), &Hardware)?;
@@ -182,9 +182,9 @@ pub(super) fn take_settled<R, const N: usize>(waiting: &mut Quarantine<R, N>) ->
 }
 
 /// Has every CPU drop all that was marked, at once. Waits for other CPUs, so the caller holds no lock; preemption is off.
-pub(super) fn shoot_down_marked(marked: Marked) -> Asked {
-    crate::sync::assert_may_wait(0);
-    marked.shoot_down(protocol(), &Hardware)
+pub(super) fn shoot_down_marked(marked: Marked, permit: &mut MayWait) -> Asked {
+    let _ = crate::sync::may_wait(0); // still
+    marked.shoot_down(protocol(), &Hardware, permit)
 }
 
 /// What was deferred since `begun` is free now.
@@ -238,7 +238,7 @@ static PONG: [CachePadded<AtomicU32>; MAX_CPUS] = [const { CachePadded::new(Atom
 /// cost. The cycles it took, or `None` if another CPU is at it.
 pub fn ping_all() -> Option<u64> {
     let _shield = Shield::new();
-    crate::sync::assert_may_wait(1);
+    let _ = crate::sync::may_wait(1);
     let _here = PreemptOff::new();
     if PINGING.swap(true, Ordering::Acquire) {
         return None;

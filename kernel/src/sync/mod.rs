@@ -8,4 +8,4 @@ mod spinlock;
 pub(crate) mod turn;
 
 pub use spinlock::SpinLock;
-pub(crate) use spinlock::assert_may_wait;
+pub(crate) use spinlock::may_wait;

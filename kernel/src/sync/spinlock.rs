@@ -14,6 +14,7 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::panic::Location;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use smp::MayWait;
 use wire::trace::event::text;
 
 /// No CPU.
@@ -157,18 +158,19 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-/// Asserts that this CPU may wait for another one: no lock held, no interrupts masked, not inside an interrupt. What for
+/// The permission to wait for other CPUs, once it is asserted that this one may: no lock held, no interrupts masked, not inside an interrupt. What for
 /// is a place in [`wire::trace::event::WAITS`].
 ///
 /// # Panics
 /// If it may not; a wait could then close a circle.
 #[track_caller]
-pub(crate) fn assert_may_wait(what: u64) {
+pub(crate) fn may_wait(what: u64) -> MayWait {
     let depth = cpu::masked_depth();
     if depth > 0 || cpu::in_interrupt() {
         emit(Event::Wait { masked: depth, what });
         may_not_wait(depth);
     }
+    MayWait::checked()
 }
 
 #[cold]

@@ -9,7 +9,7 @@ use crate::mem::custody;
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};
-use crate::sync::SpinLock;
+use crate::sync::{SpinLock, may_wait};
 use crate::trace::{Event, emit, emit_for};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -181,7 +181,9 @@ impl<'n> Builder<'n> {
         let map = || guarded::map_fresh(self.stack_pages, self.guard_pages, Fill::AsIs, Access::ReadWrite, Kind::Stack);
         match map() {
             // Memory that only waits to be reaped is not missing.
-            Err(MapError::OutOfFrames | MapError::OutOfAddresses) if reap() + custody::hurry() > 0 => map(),
+            Err(MapError::OutOfFrames | MapError::OutOfAddresses) if reap() + custody::hurry(&mut may_wait(0)) > 0 => {
+                map()
+            }
             other => other,
         }
     }

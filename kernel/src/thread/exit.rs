@@ -23,12 +23,13 @@ use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
 use crate::mem::slots::SlotId;
 use crate::mem::{custody, guarded};
 use crate::perturb::{self, Point};
+use crate::sync::may_wait;
 use crate::time;
 use crate::trace::{Event, emit};
 use crate::trap::backtrace::Backtrace;
 use crate::trap::fault;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use smp::{CpuId, OffStack};
+use smp::{CpuId, MayWait, OffStack};
 use wire::cmdline::Bug;
 
 /// How a thread came to its end.
@@ -186,15 +187,15 @@ pub fn reap() -> usize {
     }
     let _shield = Shield::new();
     let _here = PreemptOff::new();
-    pending::take_all(take_down)
+    pending::take_all(&mut may_wait(0), take_down)
 }
 
 /// (4) Reaps what has to be reaped before this CPU leaves one more stack.
 fn reap_here() {
-    pending::take_before_leaving(take_down);
+    pending::take_before_leaving(&mut may_wait(0), take_down);
 }
 
-fn take_down(batch: &mut dyn Iterator<Item = DeadStack>) -> usize {
+fn take_down(batch: &mut dyn Iterator<Item = DeadStack>, permit: &mut MayWait) -> usize {
     emit(Event::Reap { stacks: pending::count() as u32 });
     let mut dead = List::new();
     let slots = batch.map(|DeadStack(slot)| {
@@ -205,7 +206,7 @@ fn take_down(batch: &mut dyn Iterator<Item = DeadStack>) -> usize {
     });
     let stats = &cpu::this_racy().stats;
     let ipis = stats.shootdown_ipis.get();
-    let count = guarded::take_down(slots, true);
+    let count = guarded::take_down(slots, true, permit);
     stats.reap_ipis.add(stats.shootdown_ipis.get() - ipis);
     stats.reaped.add(count as u64);
     stats.reap_batches.add(u64::from(count > 0));

@@ -14,12 +14,15 @@ use crate::sync::SpinLock;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::reaper::Pending;
-use smp::{MAX_CPUS, OffStack, Reaper};
+use smp::{MAX_CPUS, MayWait, OffStack, Reaper};
 use wire::cmdline::Reaping;
 
 /// A stack whose thread has ended; still mapped, and its slot names the thread as owner.
 #[repr(transparent)]
 pub(super) struct DeadStack(pub(super) SlotId);
+
+/// Unmaps stacks, and says how many they were.
+pub(super) type Reap = fn(&mut dyn Iterator<Item = DeadStack>, &mut MayWait) -> usize;
 
 /// Stacks that a CPU keeps for itself: as many as one request lists.
 const KEPT: usize = smp::ranges::MAX_RANGES;
@@ -61,28 +64,28 @@ pub(super) fn count() -> usize {
 }
 
 /// Gives `reap` what has to be reaped before this CPU leaves one more, if anything has. Preemption is off.
-pub(super) fn take_before_leaving(reap: impl FnMut(&mut dyn Iterator<Item = DeadStack>) -> usize) -> usize {
+pub(super) fn take_before_leaving(permit: &mut MayWait, reap: Reap) -> usize {
     match is_per_cpu() {
         true if own().count() < KEPT => 0,
-        true => take(own(), reap),
-        false => take(&HANDOFF, reap),
+        true => take(own(), permit, reap),
+        false => take(&HANDOFF, permit, reap),
     }
 }
 
 /// Gives `reap` all that wait, list by list. Preemption is off.
-pub(super) fn take_all(mut reap: impl FnMut(&mut dyn Iterator<Item = DeadStack>) -> usize) -> usize {
-    if is_per_cpu() { online().map(|list| take(list, &mut reap)).sum() } else { take(&HANDOFF, reap) }
+pub(super) fn take_all(permit: &mut MayWait, reap: Reap) -> usize {
+    if is_per_cpu() { online().map(|list| take(list, permit, reap)).sum() } else { take(&HANDOFF, permit, reap) }
 }
 
-fn take<const N: usize>(list: &List<N>, mut reap: impl FnMut(&mut dyn Iterator<Item = DeadStack>) -> usize) -> usize {
+fn take<const N: usize>(list: &List<N>, permit: &mut MayWait, reap: Reap) -> usize {
     #[cfg(feature = "seeded-bugs")]
     if crate::bug::armed(wire::cmdline::Bug::ShootdownUnderLock) {
         list.take_all_under_lock(|mut batch| {
-            reap(&mut batch);
+            reap(&mut batch, permit);
         });
         return 0;
     }
-    if list.count() == 0 { 0 } else { reap(&mut list.take_all()) }
+    if list.count() == 0 { 0 } else { reap(&mut list.take_all(permit), permit) }
 }
 
 /// For readers outside: the first list's stacks and their number, how many lists there are, and how far apart.

@@ -5,7 +5,7 @@ use super::machine::{Cpu, World};
 use smp::primitive::{AtomicU32, Ordering};
 use smp::reaper::{Lock, Pending};
 use smp::space::SpaceId;
-use smp::{CpuId, CpuSet, Machine, OffStack, Quarantine, Ranges, Reaper, Unmapped};
+use smp::{CpuId, CpuSet, Machine, MayWait, OffStack, Quarantine, Ranges, Reaper, Unmapped};
 use std::sync::Arc;
 
 /// Runs one closure a CPU, the first on the thread that calls.
@@ -32,7 +32,7 @@ fn on(world: &Arc<World>, me: usize, f: impl FnOnce(&Cpu) + Send + 'static) -> B
 pub fn unmap(cpu: &Cpu, page: usize, ceiling: u32) {
     let mut ranges = Ranges::new(ceiling);
     ranges.push(cpu.clear(page));
-    Unmapped::new(&ranges, ()).shoot_down(cpu.protocol(), cpu).release();
+    Unmapped::new(&ranges, ()).shoot_down(cpu.protocol(), cpu, &mut MayWait::checked()).release();
     cpu.happened();
     cpu.world.frames[page].free();
     cpu.touch();
@@ -42,7 +42,7 @@ pub fn unmap(cpu: &Cpu, page: usize, ceiling: u32) {
 fn unmap_in(cpu: &Cpu, space: SpaceId, page: usize, ceiling: u32) {
     let mut ranges = Ranges::new(ceiling);
     ranges.push(cpu.clear(page));
-    Unmapped::in_space(cpu, space, &mut ranges, ()).shoot_down(cpu.protocol(), cpu).release();
+    Unmapped::in_space(cpu, space, &mut ranges, ()).shoot_down(cpu.protocol(), cpu, &mut MayWait::checked()).release();
     cpu.happened();
     cpu.world.frames[page].free();
     cpu.touch();
@@ -148,7 +148,7 @@ pub fn hurried() {
                 let deferred = Unmapped::new(&ranges, page).defer(cpu.protocol(), cpu).expect("'quiescent' defers");
                 assert!(quarantine.put(deferred).is_none());
             }
-            let asked = quarantine.hurry(33).shoot_down(cpu.protocol(), cpu);
+            let asked = quarantine.hurry(33).shoot_down(cpu.protocol(), cpu, &mut MayWait::checked());
             while let Some(page) = quarantine.take_asked(&asked) {
                 cpu.world.frames[page].free();
             }
@@ -223,7 +223,9 @@ pub fn destroyed(protocol: &str) {
             }
             let mut ranges = Ranges::new(0);
             ranges.free_tables();
-            Unmapped::in_space(cpu, space, &mut ranges, ()).shoot_down(cpu.protocol(), cpu).release();
+            Unmapped::in_space(cpu, space, &mut ranges, ())
+                .shoot_down(cpu.protocol(), cpu, &mut MayWait::checked())
+                .release();
             cpu.world.tables[0].free();
         }),
         on(&world, 1, move |cpu| {
@@ -247,14 +249,14 @@ pub fn reaping<const N: usize>(rounds: u32) {
             let (reaper, taken) = (reaper.clone(), taken.clone());
             Box::new(move || {
                 for round in 0..rounds {
-                    let batch: Vec<u32> = reaper.take_all().collect();
+                    let batch: Vec<u32> = reaper.take_all(&mut MayWait::checked()).collect();
                     taken.with(|taken| taken.extend(batch));
                     assert!(reaper.leave(OffStack::from_epilogue(me * rounds + round)).is_ok(), "no room");
                 }
             }) as Box<dyn FnOnce() + Send>
         })
         .collect());
-    let last: Vec<u32> = reaper.take_all().collect();
+    let last: Vec<u32> = reaper.take_all(&mut MayWait::checked()).collect();
     taken.with(|taken| {
         taken.extend(last);
         taken.sort_unstable();
