@@ -33,7 +33,8 @@ pub(crate) fn look(me: &Cpu, now: u64) {
     if taken != dog.seen.get() || dog.since.get() == 0 {
         dog.seen.set(taken);
         dog.since.set(now);
-    } else if now.saturating_sub(dog.since.get()) > time::patience() {
-        panic!("{} takes no interrupt for {} s", neighbour.id(), time::patience_seconds());
+    } else if now.saturating_sub(dog.since.get()) > time::patience() + time::patience() / 2 {
+        // Half as long again: whoever waits for that CPU knows what for, and is to speak first.
+        panic!("{} takes no interrupt for more than {} s", neighbour.id(), time::patience_seconds());
     }
 }
