@@ -170,8 +170,9 @@ pub fn quiesce() -> usize {
     let since = time::now();
     loop {
         reap();
+        // Acquire: pairs with the release in `take_down`. Whose stack is reaped by then is buried after it.
+        let dying = DYING.load(Ordering::Acquire);
         table::bury();
-        let dying = DYING.load(Ordering::Relaxed);
         custody::collect();
         if dying == 0 && custody::waiting() == 0 || time::now() - since > time::patience() {
             return dying + custody::waiting();
@@ -213,7 +214,7 @@ fn take_down(batch: &mut dyn Iterator<Item = DeadStack>, permit: &mut MayWait) -
     while let Some(thread) = dead.pop() {
         table::release(thread);
     }
-    DYING.fetch_sub(count, Ordering::Relaxed);
+    DYING.fetch_sub(count, Ordering::Release);
     count
 }
 
