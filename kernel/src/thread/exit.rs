@@ -174,7 +174,7 @@ pub fn quiesce() -> usize {
         let dying = DYING.load(Ordering::Acquire);
         table::bury();
         custody::collect();
-        if dying == 0 && custody::waiting() == 0 || time::now() - since > time::patience() {
+        if dying == 0 && custody::waiting() == 0 && table::unburied() == 0 || time::now() - since > time::patience() {
             return dying + custody::waiting();
         }
         switch::yield_now();

@@ -99,13 +99,19 @@ pub(super) fn bury() {
         // An abort of the one who buries must not lose what is buried.
         let _shield = Shield::new();
         let Some(thread) = UNBURIED.lock().pop() else { return };
-        WAITING.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: out of the list it is this thread's alone.
         let payload = unsafe { (*thread.payload.get()).take() };
         thread.state.store(state::FREE, Ordering::Relaxed);
         FREE.lock().push(thread);
         drop(payload);
+        // Release: whoever sees that none waits sees them dropped.
+        WAITING.fetch_sub(1, Ordering::Release);
     }
+}
+
+/// Dead threads whose payloads are not dropped yet; those too that somebody is just burying.
+pub(super) fn unburied() -> usize {
+    WAITING.load(Ordering::Acquire)
 }
 
 /// Gives an object back that has no users.
