@@ -24,7 +24,7 @@ pub struct Quarantine<R, const N: usize> {
 #[derive(Debug)]
 struct Waiting<R> {
     deferred: Deferred<R>,
-    /// The request that includes it, by its mark; the latest, if there are several.
+    /// The first request that includes it, by its mark; 0 if there is none yet. All later ones include it too.
     mark: u64,
 }
 
@@ -81,16 +81,18 @@ impl<R, const N: usize> Quarantine<R, N> {
         self.marks += 1;
         let mut ranges = Ranges::new(ceiling);
         for waiting in self.waiting.iter_mut().flatten() {
-            waiting.mark = self.marks;
+            if waiting.mark == 0 {
+                waiting.mark = self.marks;
+            }
             ranges.add(waiting.deferred.ranges());
         }
         Marked { ranges, mark: self.marks }
     }
 
-    /// (5) Takes out one that the request has included, if any is left: others may have taken them, because they settled
-    /// meanwhile, or have marked them again, and then they take them.
+    /// (5) Takes out one that the request has included, if others have left any: because it settled, or by a request of
+    /// their own. So whoever has asked finds room when this gives nothing more, or others have put something in since.
     pub fn take_asked(&mut self, asked: &Asked) -> Option<R> {
-        self.take(|waiting| waiting.mark == asked.0)
+        self.take(|waiting| (1..=asked.0).contains(&waiting.mark))
     }
 
     fn take(&mut self, wanted: impl Fn(&Waiting<R>) -> bool) -> Option<R> {

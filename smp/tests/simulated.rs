@@ -6,7 +6,7 @@
 
 use smp::presence::came_online;
 use smp::shootdown::{NAMES, Protocol, Scoreboard, Sent, by_name};
-use smp::{AtomicCpuSet, CpuId, CpuSet, Machine, MayWait, PageRange, Ranges, Unmapped};
+use smp::{AtomicCpuSet, CpuId, CpuSet, Machine, MayWait, PageRange, Quarantine, Ranges, Unmapped};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -295,4 +295,30 @@ fn the_oracle_sees_a_target_that_acknowledges_without_flushing() {
 #[test]
 fn the_oracle_is_content_with_a_protocol_that_does_both() {
     assert_eq!(one_unmap_with(Broken { inner: Scoreboard::new(2, 0), waits: true, flushes: true }), 0);
+}
+
+/// What one CPU has deferred, twice marked by those who hurry.
+#[test]
+fn whoever_asks_first_takes_what_others_have_marked_too() {
+    // Leaked, because each refers to the other.
+    let world: &'static World = Box::leak(Box::new(World::new(1, 2)));
+    let protocol = Box::leak(by_name("quiescent", 1, 1).expect("a protocol's name"));
+    let cpu = Simulated { world, me: 0, masked: Cell::new(false), random: Cell::new(1), protocol };
+    came_online(&cpu, &world.reachable);
+    let deferred = |page: u64| {
+        let mut ranges = Ranges::new(33);
+        ranges.push(PageRange { start: page * PAGE, pages: 1 });
+        Unmapped::new(&ranges, page).defer(cpu.protocol, &cpu).expect("'quiescent' defers")
+    };
+    let mut quarantine = Quarantine::<u64, 2>::empty();
+    assert!(quarantine.put(deferred(0)).is_none());
+    let (first, second) = (quarantine.hurry(33), quarantine.hurry(33));
+    assert!(quarantine.put(deferred(1)).is_none());
+    let mut permit = MayWait::checked();
+    let asked = first.shoot_down(cpu.protocol, &cpu, &mut permit);
+    assert_eq!(quarantine.take_asked(&asked), Some(0));
+    // Put in after both were marked: neither request includes it.
+    assert_eq!(quarantine.take_asked(&asked), None);
+    assert_eq!(quarantine.take_asked(&second.shoot_down(cpu.protocol, &cpu, &mut permit)), None);
+    assert_eq!(quarantine.count(), 1);
 }
