@@ -4,8 +4,7 @@
 //! own page tables, preemptive [threads](thread) on guarded stacks, and [guarded mappings](mem). The protocols, TLB
 //! shootdown and the hand-over of dead stacks, are the crate `smp`; this crate gives them a machine.
 #![cfg_attr(not(test), no_std)]
-// On a host, where the pure parts are tested, the entry code is not there to use the rest.
-#![cfg_attr(not(target_os = "none"), allow(dead_code))]
+#![cfg_attr(not(target_os = "none"), allow(dead_code, reason = "only the entry code calls it"))]
 
 extern crate alloc;
 

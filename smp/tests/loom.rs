@@ -6,15 +6,8 @@
 
 mod model;
 
-use model::explore::explore;
+use model::explore::{each, explore};
 use model::scenarios as run;
-use smp::shootdown::NAMES;
-
-fn each(scenario: &str, preemptions: usize, model: impl Fn(&str) + Copy + Sync + Send + 'static) {
-    for name in NAMES {
-        explore(&format!("{name}, {scenario}"), preemptions, move || model(name));
-    }
-}
 
 #[test]
 fn one_unmaps_and_one_answers() {

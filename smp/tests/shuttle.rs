@@ -3,15 +3,8 @@
 
 mod model;
 
-use model::explore::explore;
+use model::explore::{each, explore};
 use model::scenarios as run;
-use smp::shootdown::NAMES;
-
-fn each(scenario: &str, schedules: usize, model: impl Fn(&str) + Copy + Sync + Send + 'static) {
-    for name in NAMES {
-        explore(&format!("{name}, {scenario}"), schedules, move || model(name));
-    }
-}
 
 #[test]
 fn four_cpus_unmap() {

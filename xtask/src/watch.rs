@@ -54,7 +54,7 @@ enum Event {
 /// The kernel's first line; firmware may have left its own words before it.
 const FIRST_LINE: &str = concat!("Palisade ", env!("CARGO_PKG_VERSION"));
 /// How often Ctrl-C and the deadlines are looked at when nothing comes.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// How often the trace rings in a guest's memory are looked at.
 const VISIT: Duration = Duration::from_millis(5);
@@ -232,7 +232,7 @@ fn look(running: &Running, core: Option<&Path>, symbols: &Symbols, viewer: &mut 
 }
 
 /// Set by Ctrl-C and by SIGTERM.
-fn interrupt_flag() -> Result<&'static AtomicBool> {
+pub(crate) fn interrupt_flag() -> Result<&'static AtomicBool> {
     static FLAG: AtomicBool = AtomicBool::new(false);
     static SET: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let set = SET.get_or_init(|| ctrlc::set_handler(|| FLAG.store(true, Ordering::Relaxed)).map_err(|e| e.to_string()));

@@ -67,7 +67,6 @@ pub fn options() -> &'static Options<'static> {
 /// # Safety
 /// Called by the boot loader, once, in the state that the Limine protocol describes.
 #[cfg_attr(target_os = "none", unsafe(no_mangle))]
-#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 unsafe extern "C" fn palisade_start() -> ! {
     let cpu = cpu::boot_cpu();
     // SAFETY: the first thing that happens, and once.

@@ -70,6 +70,8 @@ pub(super) fn release(unmapped: Unmapped<'_, Held>, permit: &mut MayWait) {
 /// Frees what has settled meanwhile. Waits for nobody.
 pub(crate) fn collect() {
     while COUNT.load(Ordering::Relaxed) > 0 {
+        // Between taking it out and freeing it, this is all that knows of it.
+        let _shield = Shield::new();
         let settled = tlb::take_settled(&mut WAITING.lock());
         let Some(held) = settled else { return };
         free_deferred(held);

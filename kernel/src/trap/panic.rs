@@ -19,7 +19,6 @@ pub(crate) fn somebody_panicked() -> bool {
 }
 
 #[cfg_attr(target_os = "none", panic_handler)]
-#[cfg_attr(not(target_os = "none"), allow(dead_code))]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let rbp: u64;
     // SAFETY: reads a register.

@@ -11,7 +11,7 @@
 //! The turn is the one thing in Palisade that is held while CPUs wait for each other. It cannot close a circle, because
 //! whoever waits for it can be interrupted or serves its own inbox.
 
-use super::{Notice, Protocol, Sent, flush_here, not_dropped};
+use super::{Notice, Protocol, Sent, flush_here, flush_then, not_dropped};
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
 use crate::presence::to_ask;
@@ -101,15 +101,10 @@ impl<M: Machine> Protocol<M> for Broadcast {
         if self.todo.load(Ordering::Relaxed).contains(me) && self.todo.remove(me, Ordering::Acquire).contains(me) {
             let initiator = CpuId::new(self.initiator.load(Ordering::Relaxed) as usize);
             let generation = self.generation.load(Ordering::Relaxed);
-            if bug::armed(Bug::AckBeforeFlush) {
-                machine.note(Step::Answered { initiator, generation });
+            flush_then(machine, &self.notice, initiator, generation, || {
+                // (6) Release: the flush is done before the initiator can see this.
                 self.left.fetch_sub(1, Ordering::Release);
-                return self.notice.flush(machine);
-            }
-            self.notice.flush(machine);
-            machine.note(Step::Answered { initiator, generation });
-            // (6) Release: the flush is done before the initiator can see this.
-            self.left.fetch_sub(1, Ordering::Release);
+            });
         }
     }
 }

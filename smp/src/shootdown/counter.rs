@@ -13,7 +13,7 @@
 //! nothing down; the request's slot is used again only when all were counted. This is Linux's `smp_call_function_many`
 //! (one `csd` a pair, here one counter a request) without its allocation.
 
-use super::{Notice, Protocol, Sent, flush_here, not_dropped};
+use super::{Notice, Protocol, Sent, flush_here, flush_then, not_dropped};
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::presence::to_ask;
@@ -61,16 +61,11 @@ impl Counter {
         // Acquire: pairs with the release in (2); the notice and the cleared page-table entries come before it.
         if request.asked.remove(me, Ordering::Acquire).contains(me) {
             let generation = request.generation.load(Ordering::Relaxed);
-            if bug::armed(Bug::AckBeforeFlush) {
-                machine.note(Step::Answered { initiator, generation });
+            flush_then(machine, &request.notice, initiator, generation, || {
+                // Release: the flush is done before the initiator can see this. A read-modify-write, so the initiator
+                // that acquires the last one has acquired them all.
                 request.left.fetch_sub(1, Ordering::Release);
-                return request.notice.flush(machine);
-            }
-            request.notice.flush(machine);
-            machine.note(Step::Answered { initiator, generation });
-            // Release: the flush is done before the initiator can see this. A read-modify-write, so the initiator that
-            // acquires the last one has acquired them all.
-            request.left.fetch_sub(1, Ordering::Release);
+            });
         } else if bug::armed(Bug::StrayAck) {
             let _ = request.left.try_update(Ordering::Release, Ordering::Relaxed, |left| left.checked_sub(1));
         }

@@ -34,7 +34,7 @@ protocols! {
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::space::{self, SpaceId};
-use crate::{CpuSet, Machine, PageRange, Ranges};
+use crate::{CpuId, CpuSet, Machine, PageRange, Ranges, Step};
 use alloc::boxed::Box;
 
 /// A shootdown protocol.
@@ -186,6 +186,20 @@ fn flush_here<M: Machine>(machine: &M, ranges: &Ranges) {
         None => machine.flush_all(),
         Some(listed) => listed.iter().for_each(|range| machine.flush(*range)),
     }
+}
+
+/// Answers a request: flushes on this CPU what the notice says, and then has the initiator see it.
+fn flush_then<M: Machine>(machine: &M, notice: &Notice, initiator: CpuId, generation: u32, ack: impl FnOnce()) {
+    let answer = || {
+        machine.note(Step::Answered { initiator, generation });
+        ack();
+    };
+    if bug::armed(Bug::AckBeforeFlush) {
+        answer();
+        return notice.flush(machine);
+    }
+    notice.flush(machine);
+    answer();
 }
 
 /// The interrupts that are sent of those that should be: all, without the seeded bug `drop-ipi`.

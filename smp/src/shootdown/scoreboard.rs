@@ -13,7 +13,7 @@
 //! ours: a target looks at the initiators that asked, not at all of them, and an initiator that finds an inbox filled
 //! need not send an interrupt, since the one who filled it does.
 
-use super::{Notice, Protocol, Sent, flush_here, not_dropped};
+use super::{Notice, Protocol, Sent, flush_here, flush_then, not_dropped};
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::presence::to_ask;
@@ -78,15 +78,9 @@ impl Scoreboard {
     fn answer<M: Machine>(&self, machine: &M, initiator: CpuId, me: CpuId) {
         let slot = self.slot(initiator, me);
         let asked = slot.asked.load(Ordering::Acquire);
-        if bug::armed(Bug::AckBeforeFlush) {
-            machine.note(Step::Answered { initiator, generation: asked });
-            slot.acked.store(asked, Ordering::Release);
-            return self.initiators[initiator.index()].notice.flush(machine);
-        }
-        self.initiators[initiator.index()].notice.flush(machine);
-        machine.note(Step::Answered { initiator, generation: asked });
+        let notice = &self.initiators[initiator.index()].notice;
         // Release: the flush is done before the initiator can see this. It pairs with the acquire in (7).
-        slot.acked.store(asked, Ordering::Release);
+        flush_then(machine, notice, initiator, asked, || slot.acked.store(asked, Ordering::Release));
     }
 }
 

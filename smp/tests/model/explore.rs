@@ -13,6 +13,13 @@ const BRANCHES: usize = 20_000;
 #[cfg(feature = "shuttle")]
 const STEPS: usize = 100_000_000;
 
+/// Explores the scenario with every protocol; `bound` is as in [`explore`].
+pub fn each(scenario: &str, bound: usize, model: impl Fn(&str) + Copy + Sync + Send + 'static) {
+    for name in smp::shootdown::NAMES {
+        explore(&format!("{name}, {scenario}"), bound, move || model(name));
+    }
+}
+
 /// Explores every interleaving in which a CPU is preempted at most `preemptions` times, and prints how many executions
 /// that were. `PALISADE_PREEMPTIONS` adds to the bound.
 ///
