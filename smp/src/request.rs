@@ -52,6 +52,11 @@ impl<'r, R> Unmapped<'r, R> {
         self.ranges.pages()
     }
 
+    /// What was unmapped.
+    pub const fn ranges(&self) -> &Ranges {
+        self.ranges
+    }
+
     /// What is in custody, to look at.
     pub const fn held(&self) -> &R {
         &self.held

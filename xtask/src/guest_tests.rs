@@ -334,6 +334,9 @@ pub const ALL: &[GuestTest] = &[
     holds("stress::mixed-broadcast", "run=stress rounds=10 seed=2 protocol=broadcast"),
     holds("stress::mixed-counter", "run=stress rounds=10 seed=2 protocol=counter"),
     holds("stress::mixed-perturbed", "run=stress rounds=10 seed=2 perturb=1"),
+    holds("stress::mixed-with-oracle", "run=stress rounds=10 seed=2 perturb=2 oracle=on"),
+    holds("stress::mixed-with-oracle-lazy", "run=stress rounds=10 seed=3 oracle=on lazy-idle=on reaping=per-cpu"),
+    holds("stress::mixed-with-oracle-quiescent", "run=stress rounds=10 seed=4 perturb=3 oracle=on protocol=quiescent"),
     holds("stress::mixed-batched", "run=stress rounds=10 seed=2 protocol=batched"),
     holds("stress::mixed-quiescent", "run=stress rounds=10 seed=2 protocol=quiescent"),
     holds(

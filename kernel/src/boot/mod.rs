@@ -22,7 +22,7 @@ use crate::cpu::{self, Cpu, REACHABLE, apic, entry};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
-use crate::mem::{custody, frames, tlb};
+use crate::mem::{custody, frames, oracle, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::{bug, console, debug, interleave, perturb, record, thread, time, trace};
 use core::fmt;
@@ -93,6 +93,7 @@ unsafe extern "C" fn palisade_start() -> ! {
     attach_ring(cpu);
     tlb::init(options, used);
     custody::init(options.deferred_pages);
+    oracle::init(options.oracle);
     thread::pending::init(options.reaping);
     perturb::init(options.perturb);
     thread::set_defaults(options.stack_pages, options.guard_pages);

@@ -6,8 +6,10 @@
 //!         └────▶ deferred ──▶ quarantine ──▶ settled, seen by `collect` ─┘
 //!                                  └──▶ too much of it: one request for all (`hurry`)
 //! ```
+//! With `oracle=on`, what is free is kept aside for a while first ([`oracle`]).
 
 use super::frames::{self, FrameList};
+use super::oracle;
 use super::slots::{self, SlotList};
 use super::tlb;
 use crate::cpu;
@@ -48,7 +50,9 @@ pub(super) fn release(unmapped: Unmapped<'_, Held>, permit: &mut MayWait) {
     match tlb::defer(unmapped) {
         Err(unmapped) => {
             let begun = unmapped.held().begun;
-            free(tlb::shoot_down(unmapped, begun, permit).release());
+            let _here = PreemptOff::new();
+            let held = tlb::shoot_down(unmapped, begun, permit).release();
+            free(held, oracle::has_asked());
         }
         Ok(deferred) => {
             collect();
@@ -104,16 +108,24 @@ pub(crate) fn waiting() -> usize {
 
 fn free_deferred(held: Held) {
     tlb::record_deferred(held.pages, held.begun);
-    free(held);
+    free(held, None);
     // Release: whoever sees that nothing waits any more sees it freed.
     COUNT.fetch_sub(1, Ordering::Release);
 }
 
-fn free(mut held: Held) {
+/// Every CPU has acknowledged it.
+pub(super) fn free(held: Held, by: oracle::By) {
     {
         let _here = PreemptOff::new();
         perturb::at(Point::BeforeFree);
     }
+    if let Some(held) = oracle::keep(held, by) {
+        give_back(held);
+    }
+}
+
+/// It may be used again.
+pub(super) fn give_back(mut held: Held) {
     frames::free(held.frames);
     while let Some(slot) = held.slots.pop() {
         emit(Event::Free { slot: slot.into_bits() });

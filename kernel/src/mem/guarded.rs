@@ -12,11 +12,12 @@
 
 use super::custody::{self, Held};
 use super::frames::{self, FrameList, Use};
+use super::oracle;
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId, SlotList};
 use super::{PAGE_SIZE, PhysAddr, probe, tlb};
 use crate::sync::may_wait;
-use crate::thread::Shield;
+use crate::thread::{PreemptOff, Shield};
 use crate::time;
 use crate::trace::{Event, emit};
 use core::fmt;
@@ -257,6 +258,7 @@ fn fill_slot(slot: SlotId, pages: u64, fill: Fill, access: Access, kind: Kind) -
     }
     slot.describe(pages, kind);
     emit(Event::Map { slot: slot.into_bits(), pages });
+    oracle::mapped(slot);
     Ok(())
 }
 
@@ -341,6 +343,7 @@ impl Window {
         }
         self.slot.describe(self.room, Kind::Memory);
         emit(Event::Map { slot: self.slot.into_bits(), pages: self.room });
+        oracle::mapped(self.slot);
         Ok(())
     }
 
@@ -353,18 +356,21 @@ impl Window {
         }
         let begun = time::now();
         let mut ranges = Ranges::new(tlb::flush_ceiling());
-        let mut held = FrameList::empty();
-        clear(self.slot, &mut ranges, Some(&mut held));
-        let held = tlb::shoot_down(Unmapped::new(&ranges, held), begun, &mut may_wait(0)).release();
+        let mut frames = FrameList::empty();
+        clear(self.slot, &mut ranges, Some(&mut frames));
+        let _here = PreemptOff::new();
+        let frames = tlb::shoot_down(Unmapped::new(&ranges, frames), begun, &mut may_wait(0)).release();
+        let by = oracle::has_asked();
         emit(Event::Free { slot: self.slot.into_bits() });
         self.slot.describe(0, Kind::Empty);
         if let Some(poison) = poison {
-            held.for_each(|frame| {
+            frames.for_each(|frame| {
                 // SAFETY: a frame that only this list owns, through the HHDM.
                 unsafe { (paging::hhdm(frame) as *mut u64).write(poison) }
             });
         }
-        frames::free(held);
+        // The addresses stay the window's, and are mapped again whenever it likes.
+        custody::free(Held { frames, slots: SlotList::empty(), begun, pages: 0 }, by);
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod custody;
 pub(crate) mod frames;
 pub(crate) mod guarded;
 pub(crate) mod heap;
+pub(crate) mod oracle;
 pub(crate) mod paging;
 pub(crate) mod probe;
 pub(crate) mod slots;

@@ -280,6 +280,11 @@ impl SlotList {
         self.0 = id.0.get();
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = SlotId> + use<> {
+        let mut left = Self(self.0);
+        core::iter::from_fn(move || left.pop())
+    }
+
     pub(crate) fn pop(&mut self) -> Option<SlotId> {
         let id = SlotId(NonZeroU32::new(self.0)?);
         self.0 = id.slot().next.load(Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The machine that the shootdown protocols run on: this one. And the bare interrupt round trip to compare with.
 
+use super::oracle;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::{self, Cpu, REACHABLE};
 use crate::perturb::{self, Point};
@@ -54,6 +55,7 @@ impl Machine for Hardware {
         perturb::at(Point::BeforeFlush);
         // Unchecked, because these were mapped: a check for each page is half the cost of the rest.
         range.addresses().for_each(|address| tlb::flush(VirtAddr::new_truncate(address)));
+        oracle::speculate();
         perturb::at(Point::AfterFlush);
     }
 
@@ -62,6 +64,7 @@ impl Machine for Hardware {
         emit(Event::FlushAll {});
         perturb::at(Point::BeforeFlush);
         tlb::flush_all();
+        oracle::speculate();
         perturb::at(Point::AfterFlush);
     }
 
@@ -89,6 +92,7 @@ impl Machine for Hardware {
         if matches!(step, Step::Answered { .. }) {
             perturb::at(Point::BeforeAck);
         }
+        oracle::note(step);
         let cpu = cpu::this_racy();
         match step {
             Step::Requested { generation, targets } => {
@@ -156,6 +160,7 @@ pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64, permit: &mut 
     let _ = crate::sync::may_wait(0); // still
     let _here = PreemptOff::new();
     let pages = unmapped.pages();
+    oracle::will_ask(unmapped.ranges());
     let acked = unmapped.shoot_down(protocol(), &Hardware, permit);
     let took = time::now().saturating_sub(start);
     let stats = &cpu::this_racy().stats;
@@ -200,6 +205,8 @@ const fn kind(pages: u32) -> Latency {
 /// This CPU switches threads, or its timer ticks. Interrupts are off.
 pub(crate) fn passes() {
     protocol().passes(&Hardware);
+    oracle::look();
+    oracle::speculate();
 }
 
 /// This CPU halts, and is not asked until it wakes; with `lazy-idle=on`. Interrupts are off.
@@ -225,6 +232,7 @@ pub(crate) fn wakes(cpu: &Cpu) {
 pub(crate) fn serve() {
     cpu::this_racy().stats.shootdowns_served.add(1);
     perturb::at(Point::HandlerEntry);
+    oracle::look();
     protocol().serve(&Hardware);
     perturb::at(Point::AfterAck);
 }

@@ -5,10 +5,10 @@ use super::{JoinHandle, PreemptOff, Shield, Thread, exit, reap, state, switch, t
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
-use crate::mem::custody;
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};
+use crate::mem::{custody, oracle};
 use crate::sync::{SpinLock, may_wait};
 use crate::trace::{Event, emit, emit_for};
 use alloc::boxed::Box;
@@ -181,7 +181,9 @@ impl<'n> Builder<'n> {
         let map = || guarded::map_fresh(self.stack_pages, self.guard_pages, Fill::AsIs, Access::ReadWrite, Kind::Stack);
         match map() {
             // Memory that only waits to be reaped is not missing.
-            Err(MapError::OutOfFrames | MapError::OutOfAddresses) if reap() + custody::hurry(&mut may_wait(0)) > 0 => {
+            Err(MapError::OutOfFrames | MapError::OutOfAddresses)
+                if reap() + custody::hurry(&mut may_wait(0)) + oracle::give_all_back() > 0 =>
+            {
                 map()
             }
             other => other,

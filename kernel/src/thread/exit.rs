@@ -21,7 +21,7 @@ use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
 use crate::mem::slots::SlotId;
-use crate::mem::{custody, guarded};
+use crate::mem::{custody, guarded, oracle};
 use crate::perturb::{self, Point};
 use crate::sync::may_wait;
 use crate::time;
@@ -174,6 +174,7 @@ pub fn quiesce() -> usize {
         let dying = DYING.load(Ordering::Acquire);
         table::bury();
         custody::collect();
+        oracle::give_all_back();
         if dying == 0 && custody::waiting() == 0 && table::unburied() == 0 || time::now() - since > time::patience() {
             return dying + custody::waiting();
         }

@@ -59,6 +59,8 @@ pub struct Options<'a> {
     pub interleave: u32,
     /// `perturb=`: the seed of delays at named points; 0 for none.
     pub perturb: u64,
+    /// `oracle=`: what is unmapped is kept aside for a while, and every CPU tries whether it can still read it.
+    pub oracle: bool,
     /// `bug=`: the fault to put back.
     pub bug: Option<Bug>,
 }
@@ -88,6 +90,7 @@ impl Default for Options<'_> {
             trace_dump: TraceDump::Failure,
             interleave: 0,
             perturb: 0,
+            oracle: false,
             bug: None,
         }
     }
@@ -122,7 +125,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= lazy-idle= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= bug=";
+                    flush-ceiling= lazy-idle= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -174,6 +177,7 @@ impl<'a> Options<'a> {
             "trace-dump" => self.trace_dump = TraceDump::by_name(value).ok_or(bad(TraceDump::NAMES))?,
             "interleave" => self.interleave = within(0, 1_000_000_000, "0 to 1000000000 (cycles)")? as u32,
             "perturb" => self.perturb = within(0, u64::MAX, "a number, decimal or 0x…, 0 for none")?,
+            "oracle" => self.oracle = switch(value).ok_or(bad(SWITCH))?,
             "bug" => self.bug = Some(Bug::by_name(value).ok_or(bad(Bug::NAMES))?),
             _ => return Err(CmdlineError::UnknownWord(word)),
         }
@@ -249,6 +253,9 @@ impl fmt::Display for Options<'_> {
         word!(trace_dump, "trace-dump");
         word!(interleave, "interleave");
         word!(perturb, "perturb");
+        if self.oracle {
+            f.write_str(" oracle=on")?;
+        }
         if let Some(bug) = self.bug {
             write!(f, " bug={bug}")?;
         }
@@ -290,9 +297,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), perturb in any::<u64>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, reaping, perturb, bug, trace,
+                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, reaping, perturb, oracle, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

@@ -44,8 +44,10 @@ pub struct Args {
 
 /// Seconds for which a CPU may be deaf: a lost interrupt is to be noticed well within a hunt.
 const PATIENCE: u32 = 5;
-/// Seconds that a guest may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long a guest may be silent: a hang is to be noticed well within a hunt, too.
+const SILENCE: Duration = Duration::from_secs(20);
+/// Seconds that it may take to tell, after the end, what it found.
+const GRACE: u32 = 10;
 
 /// One run.
 struct Hunted {
@@ -113,14 +115,22 @@ impl Args {
     fn one(&self, bug: Option<Bug>, hunt: &Hunt, seed: u64) -> Result<Hunted> {
         let words = Options::parse(hunt.words).map_err(|error| Error::CannotRun(error.to_string()))?;
         let trace = if hunt.by_rules { Trace::Ram } else { words.trace };
-        let options = Options { seed, perturb: seed, seconds: self.seconds, patience: PATIENCE, bug, trace, ..words };
+        let options = Options {
+            seed,
+            perturb: seed,
+            oracle: true,
+            seconds: self.seconds,
+            patience: PATIENCE,
+            bug,
+            trace,
+            ..words
+        };
         let mut launch = Launch::prepare(&self.machine, Kind::SeededBugs, &options.to_string())?;
         if hunt.by_rules {
             launch.memory_in_file()?;
         }
         let folder = tempfile::tempdir().map_err(|error| Error::CannotRun(format!("no temporary folder: {error}")))?;
         let mut clock = Clock { begun: None, trace: TraceFile::new(folder.path().join("hunt.trace")) };
-        // It may take longer to end than to be found: a report is written, CPUs are given time to answer.
         let limits = Limits { total: None, silence: SILENCE };
         let (outcome, end) = watch(&launch.guest, &launch.symbols, limits, &mut clock)?;
         let seconds = clock.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
@@ -137,7 +147,8 @@ impl Args {
             Verdict::CannotRun(why) => return Err(Error::CannotRun(why)),
             Verdict::Interrupted => return Err(Error::Interrupted),
         };
-        Ok(Hunted { seed, found, seconds, rounds })
+        let in_time = seconds <= f64::from(self.seconds + GRACE);
+        Ok(Hunted { seed, found: found.filter(|_| in_time || bug.is_none()), seconds, rounds })
     }
 }
 

@@ -79,6 +79,9 @@ pub struct Args {
     /// Hold CPUs up at named points of shootdowns, exits and wake-ups, for times drawn from this seed; 0 for not at all.
     #[arg(long, value_name = "N", default_value_t = 0)]
     perturb: u64,
+    /// Keep what is unmapped aside for a while, poisoned, and have every CPU try whether it can still read there.
+    #[arg(long)]
+    oracle: bool,
     /// Record all events, by way of the guest's memory, and check them against the rules.
     #[arg(long, conflicts_with_all = ["trace", "trace_events"])]
     check: bool,
@@ -259,6 +262,7 @@ impl Args {
             flush_ceiling: self.flush_ceiling,
             lazy_idle: self.lazy_idle,
             perturb: self.perturb,
+            oracle: self.oracle,
             reaping: Reaping::by_name(&self.reaping).expect(known),
             deferred_pages: self.deferred_pages,
             patience: self.patience,
