@@ -35,9 +35,11 @@ pub(crate) enum Point {
     BeforeFree,
     /// A CPU goes on after it had nothing to do.
     IdleExit,
+    /// A CPU is about to load another address space's tables, or has just done so.
+    SpaceSwitch,
 }
 
-const POINTS: usize = Point::IdleExit as usize + 1;
+const POINTS: usize = Point::SpaceSwitch as usize + 1;
 /// The longest delay is 4 to this power of iterations: about a million, one or two milliseconds.
 const MAGNITUDES: u32 = 10;
 

@@ -54,14 +54,15 @@ pub const ALL: &[Hunt] = &[
     hunt(Bug::WrapUnsafe, ""),
     hunt(Bug::BatchDrops, "protocol=batched"),
     hunt(Bug::SettleEarly, "protocol=quiescent").by_rules(),
+    hunt(Bug::VaReuseEarly, ""),
     hunt(Bug::LockOrder, ""),
     hunt(Bug::LockRecursion, ""),
     hunt(Bug::IrqUnsafe, ""),
     hunt(Bug::TurnInInterrupt, ""),
-    hunt(Bug::SwitchWindow, "").not_here("no workload has address spaces yet"),
-    hunt(Bug::PartialOutOfOrder, "").not_here("no workload has address spaces yet"),
-    hunt(Bug::LazyNoFlush, "").not_here("no workload has address spaces yet"),
-    hunt(Bug::TablesFreedEarly, "").not_here("no workload has address spaces yet"),
+    hunt(Bug::SwitchWindow, "workload=space-storm"),
+    hunt(Bug::PartialOutOfOrder, "workload=space-storm"),
+    hunt(Bug::LazyNoFlush, "workload=space-storm"),
+    hunt(Bug::TablesFreedEarly, "workload=space-storm"),
 ];
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use held::Held;
+use smp::space::Loaded;
 use smp::{AtomicCpuSet, CpuId, CpuSet, MAX_CPUS};
 
 /// What belongs to one CPU.
@@ -56,6 +57,8 @@ pub struct Cpu {
     pub(crate) interrupts: Own<u64>,
     /// It halts and is not asked to flush (`lazy-idle=on`).
     pub(crate) asleep: Own<bool>,
+    /// The address space that it has loaded.
+    pub(crate) space: Loaded,
     /// Locks that it holds.
     pub(crate) held: Held,
     /// The shootdown request that it began and that is not done: 2^32 + generation, 0 if there is none.
@@ -103,6 +106,7 @@ impl Cpu {
             slice: Own::<u32>::new(0),
             interrupts: Own::<u64>::new(0),
             asleep: Own::<bool>::new(false),
+            space: Loaded::new(),
             held: Held::new(),
             request: Own::<u64>::new(0),
             request_targets: Own::<u64>::new(0),

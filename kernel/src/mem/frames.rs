@@ -213,7 +213,7 @@ pub(crate) fn free(list: FrameList) {
     table.free = list.first;
 }
 
-/// Hands out one cleared frame for a page table; tables are never freed.
+/// Hands out one cleared frame for a page table. The kernel's own are never freed.
 pub(crate) fn allocate_table() -> Result<u64, OutOfFrames> {
     let list = ManuallyDrop::new(allocate(1, Use::Table)?);
     let address = u64::from(list.first) * PAGE_SIZE;
@@ -223,10 +223,10 @@ pub(crate) fn allocate_table() -> Result<u64, OutOfFrames> {
 
 /// Makes a list of one frame out of the address that a page-table entry held.
 ///
-/// The frame must be in use as [`Use::Mapped`] and in no other list; a wrong one is noticed when it is freed.
-pub(crate) fn adopt(address: u64) -> FrameList {
+/// The frame must be in use as `usage` and in no other list; a wrong one is noticed when it is freed.
+pub(crate) fn adopt(address: u64, usage: Use) -> FrameList {
     let frame = (address / PAGE_SIZE) as u32;
-    FrameList { first: frame, last: frame, count: 1, usage: Use::Mapped }
+    FrameList { first: frame, last: frame, count: 1, usage }
 }
 
 /// Forgets a list whose frames are now owned by page-table entries, from which [`adopt`] makes lists again.
@@ -236,8 +236,14 @@ pub(crate) fn disown(list: FrameList) {
 
 /// Fills a frame with zeros.
 pub(crate) fn clear(address: u64) {
+    fill(address, 0);
+}
+
+/// Fills a frame with a word.
+pub(crate) fn fill(address: u64, word: u64) {
+    let words = hhdm(address) as *mut u64;
     // SAFETY: a frame that the caller owns, through the HHDM.
-    unsafe { core::ptr::write_bytes(hhdm(address) as *mut u8, 0, PAGE_SIZE as usize) }
+    (0..PAGE_SIZE as usize / 8).for_each(|at| unsafe { words.add(at).write(word) });
 }
 
 /// Whether the frame at this address is memory that the kernel hands out (and so must not be mapped as foreign).

@@ -16,6 +16,7 @@ use super::oracle;
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId, SlotList};
 use super::{PAGE_SIZE, PhysAddr, probe, tlb};
+use crate::bug;
 use crate::sync::may_wait;
 use crate::thread::{PreemptOff, Shield};
 use crate::time;
@@ -23,6 +24,7 @@ use crate::trace::{Event, emit};
 use core::fmt;
 use core::mem::ManuallyDrop;
 use smp::{MayWait, PageRange, Ranges, Unmapped};
+use wire::cmdline::Bug;
 
 /// Contents of fresh memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,7 +273,11 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool, permit
     let mut count = 0;
     for slot in taken {
         clear(slot, &mut ranges, owned.then_some(&mut held.frames));
-        held.slots.push(slot);
+        if bug::armed(Bug::VaReuseEarly) {
+            slots::free(slot);
+        } else {
+            held.slots.push(slot);
+        }
         count += 1;
     }
     if count > 0 {
@@ -287,7 +293,7 @@ fn clear(slot: SlotId, ranges: &mut Ranges, mut frames: Option<&mut FrameList>) 
     emit(Event::Unmap { slot: slot.into_bits(), pages });
     paging::unmap(start, pages, |frame| {
         if let Some(frames) = &mut frames {
-            frames.append(frames::adopt(frame));
+            frames.append(frames::adopt(frame, Use::Mapped));
         }
     });
     ranges.push(PageRange { start, pages: pages as u32 });
@@ -331,12 +337,7 @@ impl Window {
         let _shield = Shield::new();
         assert!(self.slot.pages() == 0, "the window is mapped");
         let list = frames::allocate(self.room as usize, Use::Mapped)?;
-        list.for_each(|frame| {
-            for word in 0..PAGE_SIZE / 8 {
-                // SAFETY: a fresh frame, owned by the list, through the HHDM.
-                unsafe { ((paging::hhdm(frame) + word * 8) as *mut u64).write(pattern) }
-            }
-        });
+        list.for_each(|frame| frames::fill(frame, pattern));
         if let Err((error, list)) = paging::map_frames(self.start(), list, Access::ReadWrite) {
             frames::free(list);
             return Err(error.into());

@@ -16,6 +16,8 @@ use talc::{DefaultBinning, base::Talc, source::Manual};
 
 const START: u64 = 0xffff_c000_0000_0000;
 const LIMIT: u64 = START + (64 << 30);
+/// Where it is: start and the most bytes.
+pub(super) const RANGE: (u64, u64) = (START, LIMIT - START);
 /// The least by which the heap grows. A choice: rare enough not to matter, small enough for a guest of 64 MiB.
 const GROWTH: u64 = 256 << 10;
 

@@ -1,6 +1,7 @@
-//! Memory: frames, page tables, the heap, and guarded mappings.
+//! Memory: frames, page tables, the heap, guarded mappings, and address spaces.
 //!
 //! ```text
+//!   0x0000_0000_0000_1000  address spaces, each its own
 //!   0xffff_8000_0000_0000  (or where the boot loader put it) all of memory, at a fixed offset: tables, frame contents
 //!   0xffff_c000_0000_0000  the heap
 //!   0xffff_d000_0000_0000  guarded slots: stacks and mappings, each between guard pages
@@ -19,6 +20,7 @@ pub(crate) mod oracle;
 pub(crate) mod paging;
 pub(crate) mod probe;
 pub(crate) mod slots;
+pub(crate) mod space;
 pub(crate) mod tlb;
 
 pub use frames::{FrameCounts, OutOfFrames, frame_counts};
@@ -26,6 +28,7 @@ pub use guarded::{Fill, GuardedMapping, MapError, UnmapError, Window, peek, unma
 pub use heap::allocations as heap_allocations;
 pub use paging::Access;
 pub use slots::{Hit, Region, classify, live as live_slots};
+pub use space::{AddressSpace, SpaceError};
 pub use tlb::{ping_all, protocol_name};
 
 /// Bytes in a page, and in a frame.

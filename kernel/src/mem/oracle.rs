@@ -14,13 +14,15 @@
 
 use super::custody::{self, Held};
 use super::slots::{Kind, SlotId};
+use super::tlb::Hardware;
 use super::{PAGE_SIZE, paging, probe};
 use crate::cpu;
 use crate::sync::SpinLock;
 use crate::thread::{PreemptOff, Shield};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::{CpuId, MAX_CPUS, PageRange, Ranges, Step};
+use smp::space::SpaceId;
+use smp::{CpuId, MAX_CPUS, Machine, PageRange, Ranges, Step};
 
 /// The most unmaps kept aside, and the most pages.
 const ROOM: usize = 128;
@@ -48,6 +50,9 @@ static REQUESTS: [CachePadded<Request>; MAX_CPUS] = [const { CachePadded::new(Re
 /// The slots that were mapped last, as bits.
 static MAPPED: [AtomicU32; FRESH] = [const { AtomicU32::new(0) }; FRESH];
 static NEXT_MAPPED: AtomicU32 = AtomicU32::new(0);
+/// What was mapped last in address spaces: the space's number plus one, the first address.
+static MAPPED_IN_SPACES: [(AtomicU32, AtomicU64, AtomicU32); FRESH] =
+    [const { (AtomicU32::new(0), AtomicU64::new(0), AtomicU32::new(0)) }; FRESH];
 
 /// What every CPU has acknowledged and is not free yet: the oldest comes free first.
 struct Aside {
@@ -79,6 +84,8 @@ struct Trial {
 
 struct Request {
     generation: AtomicU32,
+    /// The number of the space that it is about plus one, 0 for none.
+    space: AtomicU32,
     count: AtomicU32,
     starts: [AtomicU64; NAMED],
     pages: [AtomicU32; NAMED],
@@ -178,6 +185,7 @@ impl Request {
     const fn new() -> Self {
         Self {
             generation: AtomicU32::new(0),
+            space: AtomicU32::new(0),
             count: AtomicU32::new(0),
             starts: [const { AtomicU64::new(0) }; NAMED],
             pages: [const { AtomicU32::new(0) }; NAMED],
@@ -191,7 +199,8 @@ pub(super) fn will_ask(ranges: &Ranges) {
         return;
     }
     let request = &REQUESTS[cpu::current_id().index()];
-    let named = ranges.listed().filter(|_| ranges.space().is_none()).unwrap_or_default();
+    request.space.store(ranges.space().map_or(0, |(id, _)| id.0 + 1), Ordering::Relaxed);
+    let named = ranges.listed().unwrap_or_default();
     for ((range, start), pages) in named.iter().zip(&request.starts).zip(&request.pages) {
         start.store(range.start, Ordering::Relaxed);
         pages.store(range.pages, Ordering::Relaxed);
@@ -223,7 +232,12 @@ pub(super) fn note(step: Step) {
         Step::Answered { initiator, generation } => {
             // (1) The initiator waits for this answer, so what it names is not mapped again.
             let request = &REQUESTS[initiator.index()];
-            let count = request.count.load(Ordering::Relaxed) as usize;
+            let loaded = Hardware.loaded();
+            let here = match request.space.load(Ordering::Relaxed).checked_sub(1) {
+                Some(space) => loaded.space() == Some(SpaceId(space)) && !loaded.is_lazy(),
+                None => true,
+            };
+            let count = if here { request.count.load(Ordering::Relaxed) as usize } else { 0 };
             for (start, pages) in request.starts.iter().zip(&request.pages).take(count) {
                 let range = PageRange { start: start.load(Ordering::Relaxed), pages: pages.load(Ordering::Relaxed) };
                 let found = some_pages(range.start, range.pages.into()).find(|address| probe::read(*address).is_some());
@@ -244,6 +258,18 @@ pub(super) fn mapped(slot: SlotId) {
     if is_on() {
         let place = NEXT_MAPPED.fetch_add(1, Ordering::Relaxed) as usize % FRESH;
         MAPPED[place].store(slot.into_bits(), Ordering::Relaxed);
+    }
+}
+
+/// Something was mapped in an address space.
+pub(super) fn mapped_in_space(id: SpaceId, start: u64, pages: u64) {
+    if is_on() {
+        let place = NEXT_MAPPED.fetch_add(1, Ordering::Relaxed) as usize % FRESH;
+        let (space, first, count) = &MAPPED_IN_SPACES[place];
+        // What comes of a mixture of two is an address that is read and perhaps not mapped.
+        first.store(start, Ordering::Relaxed);
+        count.store(pages as u32, Ordering::Relaxed);
+        space.store(id.0 + 1, Ordering::Relaxed);
     }
 }
 
@@ -294,6 +320,13 @@ pub(crate) fn speculate() {
         if matches!(slot.kind(), Kind::Stack | Kind::Memory | Kind::LooseMemory) {
             let (start, pages) = slot.extent();
             some_pages(start, pages).for_each(|address| _ = probe::read(address));
+        }
+    }
+    let here = Hardware.loaded().space().map_or(0, |id| id.0 + 1);
+    for (space, start, pages) in MAPPED_IN_SPACES.iter().filter(|_| here != 0) {
+        if space.load(Ordering::Relaxed) == here {
+            let (start, pages) = (start.load(Ordering::Relaxed), pages.load(Ordering::Relaxed));
+            some_pages(start, pages.into()).for_each(|address| _ = probe::read(address));
         }
     }
 }

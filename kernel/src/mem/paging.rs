@@ -6,11 +6,11 @@
 //! left global entries behind).
 
 use super::frames::{self, FrameList, OutOfFrames};
-use super::{PAGE_SIZE, PhysAddr};
+use super::{PAGE_SIZE, PhysAddr, heap, slots};
 use crate::bug;
 use crate::sync::SpinLock;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use wire::cmdline::Bug;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr3Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
@@ -45,11 +45,19 @@ impl Access {
 /// Where physical address 0 is mapped; set once, before anything else here is used.
 static HHDM: AtomicU64 = AtomicU64::new(0);
 
-/// The root table's physical address, and the lock for everything below it.
-struct Root(u64);
+/// A root table, by its physical address.
+#[derive(Debug)]
+pub(super) struct Root(u64);
+
+/// What an entry holds whose page was unmapped while CPUs may still use the translation: not present, and not free.
+pub(super) const LEAVING: u64 = Flags::BIT_9.bits();
+/// Entries of a root table that belong to the lower half.
+const LOWER: u64 = ENTRIES / 2;
 
 /// The same address, for a CPU that cannot take locks yet.
 static ROOT_ADDRESS: AtomicU64 = AtomicU64::new(0);
+/// Whether the root's upper half is complete.
+static COMPLETE: AtomicBool = AtomicBool::new(false);
 static ROOT: SpinLock<Root> = SpinLock::new("page tables", Root(0));
 
 /// Where this physical address is mapped.
@@ -65,8 +73,8 @@ pub(crate) fn set_hhdm(offset: u64) {
 /// The entry at `index` of the table at this physical address.
 fn entry(table: u64, index: u64) -> &'static AtomicU64 {
     debug_assert!(index < ENTRIES);
-    // SAFETY: tables are whole frames, mapped by the HHDM, and never freed. Other CPUs' page walkers read and write
-    // (accessed, dirty) the same words, which atomics allow for.
+    // SAFETY: tables are whole frames, mapped by the HHDM; the kernel's are never freed, a space's when nobody can get at
+    // them any more. Other CPUs' page walkers read and write (accessed, dirty) the same words, which atomics allow for.
     unsafe { &*((hhdm(table) + index * 8) as *const AtomicU64) }
 }
 
@@ -74,13 +82,117 @@ const fn index(address: u64, level: u32) -> u64 {
     address >> (12 + 9 * (level - 1)) & (ENTRIES - 1)
 }
 
+/// Whether an entry maps something.
+pub(super) const fn is_present(value: u64) -> bool {
+    value & Flags::PRESENT.bits() != 0
+}
+
 impl Root {
+    /// No table.
+    pub(super) const fn none() -> Self {
+        Self(0)
+    }
+
+    /// A root with the kernel's upper half, and its physical address.
+    pub(super) fn create_space() -> Result<(Self, u64), OutOfFrames> {
+        let (root, kernels) = (frames::allocate_table()?, ROOT_ADDRESS.load(Ordering::Acquire));
+        for index in LOWER..ENTRIES {
+            entry(root, index).store(entry(kernels, index).load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok((Self(root), root))
+    }
+
+    /// Gives each frame that the lower half maps to `mapped`, and each table, this one last, to `table`. CPUs may still have
+    /// the tables loaded, so they stay as they are.
+    pub(super) fn take_apart(self, mut mapped: impl FnMut(u64), mut table: impl FnMut(u64)) {
+        let below = |of: u64, entries: u64| {
+            (0..entries).filter_map(move |index| {
+                let value = entry(of, index).load(Ordering::Relaxed);
+                is_present(value).then_some(value & ADDRESS)
+            })
+        };
+        for third in below(self.0, LOWER) {
+            for second in below(third, ENTRIES) {
+                for first in below(second, ENTRIES) {
+                    below(first, ENTRIES).for_each(&mut mapped);
+                    table(first);
+                }
+                table(second);
+            }
+            table(third);
+        }
+        table(self.0);
+    }
+
+    /// The address of the first of `pages` pages from `address` on whose entry (0, if there is no table) is `wanted`.
+    pub(super) fn first_where(&self, address: u64, pages: u64, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+        let value = |at: &u64| self.find(*at).map_or(0, |slot| slot.load(Ordering::Relaxed));
+        (0..pages).map(|page| address + page * PAGE_SIZE).find(|at| wanted(value(at)))
+    }
+
+    /// Maps the frames of `list`, in order, from `address` on, and owns them from now on. The pages were not mapped, so no
+    /// TLB knows them and no CPU has to be told.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] gives the list back if there is no memory for a table; then nothing is mapped.
+    pub(super) fn map_frames(
+        &mut self,
+        address: u64,
+        list: FrameList,
+        access: Access,
+    ) -> Result<(), (OutOfFrames, FrameList)> {
+        if let Err(error) = self.create_all(address, list.len() as u64) {
+            return Err((error, list));
+        }
+        let mut at = address;
+        list.for_each(|frame| {
+            let slot = self.find(at).expect("the tables were just created");
+            debug_assert!(slot.load(Ordering::Relaxed) == 0, "page {at:#x} is mapped already");
+            slot.store(frame | access.flags().bits(), Ordering::Release);
+            at += PAGE_SIZE;
+        });
+        frames::disown(list);
+        Ok(())
+    }
+
+    /// Puts `left_behind` into the entries of `pages` pages from `address` on, and gives each frame's address to `each`.
+    /// TLBs may still hold the translations.
+    ///
+    /// # Panics
+    /// If one of the pages is not mapped.
+    pub(super) fn unmap(&mut self, address: u64, pages: u64, left_behind: u64, mut each: impl FnMut(u64)) {
+        for page in 0..pages {
+            let at = address + page * PAGE_SIZE;
+            let value = self.find(at).map_or(0, |slot| slot.swap(left_behind, Ordering::AcqRel));
+            assert!(is_present(value), "page {at:#x} is unmapped, and was not mapped");
+            each(value & ADDRESS);
+        }
+    }
+
+    /// Clears the marks that [`unmap`](Self::unmap) left behind: no TLB holds the translations.
+    pub(super) fn forget(&mut self, address: u64, pages: u64) {
+        for at in (0..pages).map(|page| address + page * PAGE_SIZE) {
+            if let Some(slot) = self.find(at) {
+                debug_assert!(slot.load(Ordering::Relaxed) == LEAVING, "page {at:#x} is not on its way out");
+                slot.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The physical address behind a page that is mapped by 4 KiB pages.
+    pub(super) fn translate(&self, address: u64) -> Option<PhysAddr> {
+        let value = self.find(address)?.load(Ordering::Relaxed);
+        is_present(value).then(|| PhysAddr((value & ADDRESS) + address % PAGE_SIZE))
+    }
+
     /// The entry for `address` in the table of `level` (1 maps 4 KiB pages), creating the tables on the way.
     fn create(&mut self, address: u64, level: u32) -> Result<&'static AtomicU64, OutOfFrames> {
         let mut table = self.0;
         for above in (level + 1..=4).rev() {
             let slot = entry(table, index(address, above));
-            if slot.load(Ordering::Relaxed) & Flags::PRESENT.bits() == 0 {
+            if !is_present(slot.load(Ordering::Relaxed)) {
+                let shared = above == 4 && index(address, 4) >= LOWER;
+                assert!(!shared || !COMPLETE.load(Ordering::Relaxed), "spaces do not see a new table for {address:#x}");
                 let fresh = frames::allocate_table()?;
                 // Release: a walker that sees the table sees it cleared.
                 slot.store(fresh | (Flags::PRESENT | Flags::WRITABLE).bits(), Ordering::Release);
@@ -107,7 +219,7 @@ impl Root {
         let mut table = self.0;
         for above in (2..=4).rev() {
             let value = entry(table, index(address, above)).load(Ordering::Relaxed);
-            if value & Flags::PRESENT.bits() == 0 || value & Flags::HUGE_PAGE.bits() != 0 {
+            if !is_present(value) || value & Flags::HUGE_PAGE.bits() != 0 {
                 return None;
             }
             table = value & ADDRESS;
@@ -155,6 +267,13 @@ pub(crate) fn build(
         let physical = section.start - virtual_base + physical_base;
         root.map_linear(section.start, physical, section.end - section.start, section.access, false);
     }
+    // Address spaces copy the root's upper half, so all that will ever be in it is there now.
+    for (start, bytes) in [heap::RANGE, slots::RANGE, (DEVICES, 1 << 32)] {
+        for at in (start..start + bytes).step_by(1 << 39) {
+            root.create(at, 3).expect("memory for the kernel's page tables");
+        }
+    }
+    COMPLETE.store(true, Ordering::Relaxed);
 }
 
 /// Goes over to the kernel's tables on the CPU that this runs on.
@@ -182,25 +301,12 @@ pub(crate) fn map_device_page(physical: u64) -> u64 {
     address
 }
 
-/// Maps the frames of `list`, in order, from `address` on, and owns them from now on. The pages were not mapped, so no
-/// TLB knows them and no CPU has to be told.
+/// Maps the frames of `list`, in order, from `address` on; see [`Root::map_frames`].
 ///
 /// # Errors
 /// [`OutOfFrames`] gives the list back if there is no memory for a table; then nothing is mapped.
 pub(crate) fn map_frames(address: u64, list: FrameList, access: Access) -> Result<(), (OutOfFrames, FrameList)> {
-    let mut root = ROOT.lock();
-    if let Err(error) = root.create_all(address, list.len() as u64) {
-        return Err((error, list));
-    }
-    let mut at = address;
-    list.for_each(|frame| {
-        let slot = root.find(at).expect("the tables were just created");
-        debug_assert!(slot.load(Ordering::Relaxed) == 0, "page {at:#x} is mapped already");
-        slot.store(frame | access.flags().bits(), Ordering::Release);
-        at += PAGE_SIZE;
-    });
-    frames::disown(list);
-    Ok(())
+    ROOT.lock().map_frames(address, list, access)
 }
 
 /// Maps `pages` consecutive frames from `physical` on, which the allocator does not own.
@@ -219,24 +325,27 @@ pub(crate) fn map_foreign(address: u64, physical: PhysAddr, pages: u64, access: 
 ///
 /// # Panics
 /// If one of the pages is not mapped.
-pub(crate) fn unmap(address: u64, pages: u64, mut each: impl FnMut(u64)) {
-    let root = ROOT.lock();
+pub(crate) fn unmap(address: u64, pages: u64, each: impl FnMut(u64)) {
+    let mut root = ROOT.lock();
     if bug::armed(Bug::LockOrder) {
         drop(core::hint::black_box(Box::new(address)));
     }
-    for page in 0..pages {
-        let at = address + page * PAGE_SIZE;
-        let value = root.find(at).map_or(0, |slot| slot.swap(0, Ordering::AcqRel));
-        assert!(value & Flags::PRESENT.bits() != 0, "page {at:#x} is unmapped, and was not mapped");
-        each(value & ADDRESS);
-    }
+    root.unmap(address, pages, 0, each);
 }
 
 /// The physical address behind a page that is mapped by 4 KiB pages.
 pub(crate) fn translate(address: u64) -> Option<PhysAddr> {
-    let value = ROOT.lock().find(address)?.load(Ordering::Relaxed);
-    let present = value & Flags::PRESENT.bits() != 0;
-    present.then(|| PhysAddr((value & ADDRESS) + address % PAGE_SIZE))
+    ROOT.lock().translate(address)
+}
+
+/// Loads this root table on the calling CPU, or the kernel's, which drops all translations.
+///
+/// # Safety
+/// The root has the kernel's upper half, and is freed only after the CPU has loaded another.
+pub(super) unsafe fn load(root: Option<u64>) {
+    let root = root.unwrap_or_else(|| ROOT_ADDRESS.load(Ordering::Relaxed));
+    // SAFETY: by the caller's promise.
+    unsafe { Cr3::write(PhysFrame::containing_address(x86_64::PhysAddr::new(root)), Cr3Flags::empty()) }
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const WINDOW: u64 = 64 << 30;
 const CLASSES: usize = 13;
 /// Pages of a slot of class 0.
 const SMALLEST: u64 = 4;
+/// Where all windows are: start and bytes.
+pub(super) const RANGE: (u64, u64) = (START, CLASSES as u64 * WINDOW);
 const CHUNK: u32 = 256;
 const CHUNKS: usize = 256;
 const NONE: u32 = u32::MAX;

@@ -1,6 +1,6 @@
 //! The machine that the shootdown protocols run on: this one. And the bare interrupt round trip to compare with.
 
-use super::oracle;
+use super::{oracle, space};
 use crate::cpu::apic::{self, vector};
 use crate::cpu::{self, Cpu, REACHABLE};
 use crate::perturb::{self, Point};
@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::quarantine::{Asked, Marked};
+use smp::space::{Loaded, Space, SpaceId};
 use smp::{
     Acked, AtomicCpuSet, CpuId, CpuSet, Deferred, MAX_CPUS, Machine, MayWait, PageRange, Protocol, Quarantine, Step,
     Unmapped,
@@ -66,6 +67,22 @@ impl Machine for Hardware {
         tlb::flush_all();
         oracle::speculate();
         perturb::at(Point::AfterFlush);
+    }
+
+    fn space(&self, id: SpaceId) -> &Space {
+        space::known(id)
+    }
+
+    fn loaded(&self) -> &Loaded {
+        &cpu::this_racy().space
+    }
+
+    fn load_space(&self, id: Option<SpaceId>) {
+        perturb::at(Point::SpaceSwitch);
+        emit(Event::FlushAll {});
+        space::load(id);
+        oracle::speculate();
+        perturb::at(Point::SpaceSwitch);
     }
 
     fn interrupts_on(&self) -> bool {

@@ -8,7 +8,8 @@ use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};
-use crate::mem::{custody, oracle};
+use crate::mem::{AddressSpace, custody, oracle, space};
+use crate::sync::irq::IrqsOff;
 use crate::sync::{SpinLock, may_wait};
 use crate::trace::{Event, emit, emit_for};
 use alloc::boxed::Box;
@@ -52,6 +53,8 @@ pub(super) trait Payload: Send {
 struct Body<F, T> {
     f: Option<F>,
     value: Arc<SpinLock<Option<T>>>,
+    /// Where it runs: there while it does.
+    _space: Option<Arc<AddressSpace>>,
 }
 
 impl<F: FnOnce() -> T + Send, T: Send> Payload for Body<F, T> {
@@ -77,6 +80,7 @@ pub struct Builder<'n> {
     guard_pages: u64,
     affinity: CpuSet,
     quiet: bool,
+    space: Option<Arc<AddressSpace>>,
 }
 
 impl Default for Builder<'_> {
@@ -95,6 +99,7 @@ impl<'n> Builder<'n> {
             guard_pages: DEFAULT_GUARD.load(Ordering::Relaxed).into(),
             affinity: CpuSet::ALL,
             quiet: false,
+            space: None,
         }
     }
 
@@ -133,6 +138,13 @@ impl<'n> Builder<'n> {
         self
     }
 
+    /// Runs it in this address space, which lives as long as it does at least.
+    #[must_use]
+    pub fn space(mut self, space: Arc<AddressSpace>) -> Self {
+        self.space = Some(space);
+        self
+    }
+
     /// Its faults are expected: they end it and are counted, but nothing is printed.
     #[must_use]
     pub const fn quiet(mut self) -> Self {
@@ -155,9 +167,11 @@ impl<'n> Builder<'n> {
             return Err(SpawnError::NoCpu(self.affinity));
         }
         let stack = self.stack().map_err(SpawnError::Stack)?;
+        let space = self.space.as_ref().map(|space| space.id());
         let value = Arc::new(SpinLock::new("value", None));
-        let body: Box<dyn Payload> = Box::new(Body { f: Some(f), value: value.clone() });
+        let body: Box<dyn Payload> = Box::new(Body { f: Some(f), value: value.clone(), _space: self.space });
         let thread = table::allocate();
+        thread.set_space(space);
         // SAFETY: nobody else knows the thread yet.
         unsafe { *thread.payload.get() = Some(body) };
         thread.set_name(self.name);
@@ -232,6 +246,12 @@ extern "C" fn begin() -> ! {
     // SAFETY: set before the thread was READY, and the thread's own while it lives.
     if let Some(body) = unsafe { &mut *thread.payload.get() } {
         body.run();
+    }
+    // It may be the last that holds its address space.
+    {
+        let _irqs = IrqsOff::new();
+        thread.set_space(None);
+        space::enter(None);
     }
     // What it owned is dropped here, where it may do what threads do, and not by whoever reaps the stack.
     // SAFETY: as above.

@@ -54,6 +54,7 @@ use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use smp::space::SpaceId;
 use wire::debug::NAME;
 
 /// The states in the picture above.
@@ -86,6 +87,8 @@ pub struct Thread {
     frame: AtomicPtr<Frame>,
     /// The stack's slot, 0 if none.
     stack: AtomicU32,
+    /// The number of the address space that it runs in plus one, 0 for none. What it runs holds the space.
+    space: AtomicU32,
     /// CPUs that it may run on.
     affinity: AtomicU64,
     /// CPU that it ran on last.
@@ -123,6 +126,7 @@ impl Thread {
             shields: Own::<u32>::new(0),
             frame: AtomicPtr::new(core::ptr::null_mut()),
             stack: AtomicU32::new(0),
+            space: AtomicU32::new(0),
             affinity: AtomicU64::new(u64::MAX),
             last_cpu: AtomicU32::new(0),
             link: AtomicPtr::new(core::ptr::null_mut()),
@@ -167,6 +171,15 @@ impl Thread {
     /// Its stack's slot, while it has one.
     pub(crate) fn stack(&self) -> Option<SlotId> {
         SlotId::from_bits(self.stack.load(Ordering::Relaxed))
+    }
+
+    /// The address space that it runs in.
+    fn space(&self) -> Option<SpaceId> {
+        self.space.load(Ordering::Relaxed).checked_sub(1).map(SpaceId)
+    }
+
+    fn set_space(&self, space: Option<SpaceId>) {
+        self.space.store(space.map_or(0, |space| space.0 + 1), Ordering::Relaxed);
     }
 
     /// Whether it may run on `cpu`.

@@ -7,7 +7,7 @@ use super::{Shield, Thread, exit, state};
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
 use crate::cpu::{self, Cpu};
-use crate::mem::tlb;
+use crate::mem::{space, tlb};
 use crate::perturb::{self, Point};
 use crate::sync::irq::IrqsOff;
 use crate::trace::{self, Event, emit};
@@ -126,6 +126,7 @@ fn resume(cpu: &'static Cpu, next: &'static Thread) -> *mut Frame {
         IDLE.remove(cpu.id(), Ordering::SeqCst);
     }
     next.last_cpu.store(cpu.id().index() as u32, Ordering::SeqCst);
+    space::enter(next.space());
     cpu.slice.set(SLICE_TICKS);
     cpu.set_current(next);
     let frame = next.frame.load(Ordering::Relaxed);

@@ -31,6 +31,7 @@ pub(super) fn allocate() -> &'static Thread {
     for flag in [&thread.token, &thread.abort, &thread.quiet] {
         flag.store(false, Ordering::Relaxed);
     }
+    thread.set_space(None);
     thread.preempt_off.set(0);
     thread.shields.set(0);
     thread.users.store(2, Ordering::Relaxed);

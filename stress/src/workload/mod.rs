@@ -4,6 +4,7 @@ mod abort_storm;
 mod cross_abort;
 mod latency;
 mod overflow;
+mod space_storm;
 mod trace_cost;
 mod unmap_storm;
 
@@ -37,7 +38,8 @@ impl Context {
 }
 
 /// What `mixed` is made of.
-const MIXED: [Workload; 4] = [Workload::AbortStorm, Workload::CrossAbort, Workload::UnmapStorm, Workload::Overflow];
+const MIXED: [Workload; 5] =
+    [Workload::AbortStorm, Workload::CrossAbort, Workload::UnmapStorm, Workload::SpaceStorm, Workload::Overflow];
 
 /// One round.
 pub fn round(workload: Workload, context: &Context, round: u64) {
@@ -47,6 +49,7 @@ pub fn round(workload: Workload, context: &Context, round: u64) {
         Workload::CrossAbort => cross_abort::round(context, round),
         Workload::UnmapStorm => unmap_storm::round(context, round),
         Workload::Overflow => overflow::round(context, round),
+        Workload::SpaceStorm => space_storm::round(context, round),
         Workload::Latency => latency::round(context, round),
         Workload::TraceCost => trace_cost::round(context, round),
     }

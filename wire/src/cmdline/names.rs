@@ -58,6 +58,8 @@ named! {
         CrossAbort = "cross-abort",
         /// Map, touch on every CPU, unmap, remap the same address to another frame, read it everywhere.
         UnmapStorm = "unmap-storm",
+        /// Threads of two address spaces and of none take turns on every CPU, while others map and unmap in both.
+        SpaceStorm = "space-storm",
         /// A share of the threads run into their guards.
         Overflow = "overflow",
         /// One-page shootdowns and bare IPI round trips in turn, the other CPUs waiting in a pause loop.
@@ -166,6 +168,8 @@ named! {
         LazyNoFlush = "lazy-no-flush",
         /// Page tables are freed while lazy CPUs have them loaded.
         TablesFreedEarly = "tables-freed-early",
+        /// Addresses come free before the CPUs have dropped their translations.
+        VaReuseEarly = "va-reuse-early",
         /// Memory is allocated with the page tables' lock held, which is taken with the heap's lock held.
         LockOrder = "lock-order",
         /// A join looks whether the thread is done with the thread's lock held, which looking takes.

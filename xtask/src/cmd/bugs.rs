@@ -152,7 +152,7 @@ impl Args {
     }
 }
 
-/// The clock starts with the workload, at the first progress.
+/// The clock starts with the kernel's hello, just before the workload.
 struct Clock {
     begun: Option<Instant>,
     trace: TraceFile,
@@ -162,7 +162,7 @@ impl Viewer for Clock {
     fn line(&mut self, _: &str, _: &[String]) {}
 
     fn records(&mut self, outcome: &Outcome) {
-        if outcome.progress.is_some() {
+        if outcome.hello.is_some() {
             self.begun.get_or_insert_with(Instant::now);
         }
     }
