@@ -14,22 +14,15 @@ pub struct Hunt {
     pub words: &'static str,
     /// It breaks a rule that only a trace shows: the run is traced, and the trace is checked.
     pub by_rules: bool,
-    /// Where it cannot show in QEMU, why not.
-    pub not_here: Option<&'static str>,
 }
 
 const fn hunt(bug: Bug, words: &'static str) -> Hunt {
-    Hunt { bug, words, by_rules: false, not_here: None }
+    Hunt { bug, words, by_rules: false }
 }
 
 impl Hunt {
     const fn by_rules(mut self) -> Self {
         self.by_rules = true;
-        self
-    }
-
-    const fn not_here(mut self, why: &'static str) -> Self {
-        self.not_here = Some(why);
         self
     }
 }
