@@ -9,17 +9,21 @@
 //! With `oracle=on`, what is free is kept aside for a while first ([`oracle`]).
 
 use super::frames::{self, FrameList};
+use super::guarded;
 use super::oracle;
 use super::slots::{self, SlotList};
 use super::tlb;
+use crate::bug;
 use crate::cpu;
 use crate::perturb::{self, Point};
 use crate::sync::SpinLock;
 use crate::thread::{PreemptOff, Shield};
+use crate::time;
 use crate::trace::{Event, emit};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use smp::reaper::Lock;
 use smp::{MayWait, Quarantine, Unmapped};
+use wire::cmdline::Bug;
 
 /// The most unmaps that can wait. A stack each: what four CPUs leave in a few ticks.
 const ROOM: usize = 128;
@@ -119,6 +123,7 @@ pub(super) fn free(held: Held, by: oracle::By) {
         let _here = PreemptOff::new();
         perturb::at(Point::BeforeFree);
     }
+    held.slots.iter().for_each(guarded::clear_late);
     if let Some(held) = oracle::keep(held, by) {
         give_back(held);
     }
@@ -126,7 +131,11 @@ pub(super) fn free(held: Held, by: oracle::By) {
 
 /// It may be used again.
 pub(super) fn give_back(mut held: Held) {
-    frames::free(held.frames);
+    if bug::armed(Bug::FrameLeak) && time::now().is_multiple_of(64) {
+        frames::disown(held.frames);
+    } else {
+        frames::free(held.frames);
+    }
     while let Some(slot) = held.slots.pop() {
         emit(Event::Free { slot: slot.into_bits() });
         slots::free(slot);

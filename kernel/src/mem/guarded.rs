@@ -291,12 +291,25 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool, permit
 fn clear(slot: SlotId, ranges: &mut Ranges, mut frames: Option<&mut FrameList>) {
     let (start, pages) = slot.extent();
     emit(Event::Unmap { slot: slot.into_bits(), pages });
-    paging::unmap(start, pages, |frame| {
+    let keep = |frame| {
         if let Some(frames) = &mut frames {
             frames.append(frames::adopt(frame, Use::Mapped));
         }
-    });
+    };
+    if bug::armed(Bug::ClearAfterFlush) {
+        (0..pages).filter_map(|page| paging::translate(start + page * PAGE_SIZE)).map(|frame| frame.0).for_each(keep);
+    } else {
+        paging::unmap(start, pages, keep);
+    }
     ranges.push(PageRange { start, pages: pages as u32 });
+}
+
+/// Every CPU has flushed: the moment at which the fault `clear-after-flush` clears the entries.
+pub(super) fn clear_late(slot: SlotId) {
+    if bug::armed(Bug::ClearAfterFlush) {
+        let (start, pages) = slot.extent();
+        paging::unmap(start, pages, |_| ());
+    }
 }
 
 /// A slot whose addresses stay, while what is mapped there comes and goes. Made for probing stale translations.
@@ -362,6 +375,7 @@ impl Window {
         let _here = PreemptOff::new();
         let frames = tlb::shoot_down(Unmapped::new(&ranges, frames), begun, &mut may_wait(0)).release();
         let by = oracle::has_asked();
+        clear_late(self.slot);
         emit(Event::Free { slot: self.slot.into_bits() });
         self.slot.describe(0, Kind::Empty);
         if let Some(poison) = poison {

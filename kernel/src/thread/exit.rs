@@ -20,7 +20,7 @@ use crate::bug;
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
-use crate::mem::slots::SlotId;
+use crate::mem::slots::{Kind, SlotId};
 use crate::mem::{custody, guarded, oracle};
 use crate::perturb::{self, Point};
 use crate::sync::may_wait;
@@ -200,11 +200,10 @@ fn reap_here() {
 fn take_down(batch: &mut dyn Iterator<Item = DeadStack>, permit: &mut MayWait) -> usize {
     emit(Event::Reap { stacks: pending::count() as u32 });
     let mut dead = List::new();
-    let slots = batch.map(|DeadStack(slot)| {
+    let slots = batch.map(|dead| dead.0).chain(reaped_before()).inspect(|slot| {
         if let Some(owner) = slot.take_owner() {
             dead.push(owner);
         }
-        slot
     });
     let stats = &cpu::this_racy().stats;
     let ipis = stats.shootdown_ipis.get();
@@ -217,6 +216,16 @@ fn take_down(batch: &mut dyn Iterator<Item = DeadStack>, permit: &mut MayWait) -
     }
     DYING.fetch_sub(count, Ordering::Release);
     count
+}
+
+/// The fault `double-reap`: a stack that was reaped before, and may be another thread's by now.
+fn reaped_before() -> Option<SlotId> {
+    static SLOT: AtomicU32 = AtomicU32::new(0);
+    if !bug::armed(Bug::DoubleReap) {
+        return None;
+    }
+    let mine = cpu::current().stack().map_or(0, SlotId::into_bits);
+    SlotId::from_bits(SLOT.swap(mine, Ordering::Relaxed)).filter(|slot| slot.kind() == Kind::Stack)
 }
 
 /// Makes the thread end itself when it is resumed by `frame`: on its own stack, from the top, since nothing that is on

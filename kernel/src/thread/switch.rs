@@ -4,6 +4,7 @@
 //! begins, the CPU has already left the stack of the thread that ran.
 
 use super::{Shield, Thread, exit, state};
+use crate::bug;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
 use crate::cpu::{self, Cpu};
@@ -14,6 +15,7 @@ use crate::trace::{self, Event, emit};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use smp::{AtomicCpuSet, CpuId, CpuSet};
+use wire::cmdline::Bug;
 
 /// Why a thread leaves its CPU.
 #[repr(u64)]
@@ -90,7 +92,7 @@ fn epilogue(cpu: &'static Cpu, before: &'static Thread, why: Why) {
             before.state.store(state::PARKED, Ordering::SeqCst); // (6)
             // An unpark that came before the line above found the thread RUNNING and left the token: take it here.
             // Sequentially consistent on both sides: one of the two sees the other.
-            if before.token.load(Ordering::SeqCst) {
+            if before.token.load(Ordering::SeqCst) && !bug::armed(Bug::LostWakeup) {
                 let _ = unpark_if_parked(before);
             }
         }

@@ -170,6 +170,14 @@ named! {
         TablesFreedEarly = "tables-freed-early",
         /// Addresses come free before the CPUs have dropped their translations.
         VaReuseEarly = "va-reuse-early",
+        /// Page-table entries are cleared when the CPUs have flushed, and not before.
+        ClearAfterFlush = "clear-after-flush",
+        /// A stack is reaped once more with the next ones.
+        DoubleReap = "double-reap",
+        /// Now and then the frames of what was unmapped are forgotten.
+        FrameLeak = "frame-leak",
+        /// An unpark is lost that comes while the thread is about to park.
+        LostWakeup = "lost-wakeup",
         /// Memory is allocated with the page tables' lock held, which is taken with the heap's lock held.
         LockOrder = "lock-order",
         /// A join looks whether the thread is done with the thread's lock held, which looking takes.

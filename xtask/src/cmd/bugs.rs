@@ -88,7 +88,7 @@ pub fn run(args: Args) -> Result<()> {
     if !args.no_control {
         let grounds: BTreeSet<(&str, bool)> = hunts.iter().map(|hunt| (hunt.words, hunt.by_rules)).collect();
         for (words, by_rules) in grounds {
-            let control = Hunt { bug: hunts[0].bug, words, by_rules };
+            let control = Hunt { bug: hunts[0].bug, words, by_rules, by_account: false };
             let runs = args.hunt(None, &control)?;
             let clean = runs.iter().filter(|run| run.found.is_none()).count();
             as_promised &= clean == runs.len();
@@ -114,16 +114,9 @@ impl Args {
     fn one(&self, bug: Option<Bug>, hunt: &Hunt, seed: u64) -> Result<Hunted> {
         let words = Options::parse(hunt.words).map_err(|error| Error::CannotRun(error.to_string()))?;
         let trace = if hunt.by_rules { Trace::Ram } else { words.trace };
-        let options = Options {
-            seed,
-            perturb: seed,
-            oracle: true,
-            seconds: self.seconds,
-            patience: PATIENCE,
-            bug,
-            trace,
-            ..words
-        };
+        let run_for = if hunt.by_account { self.seconds.div_ceil(3) } else { self.seconds };
+        let options =
+            Options { seed, perturb: seed, oracle: true, seconds: run_for, patience: PATIENCE, bug, trace, ..words };
         let mut launch = Launch::prepare(&self.machine, Kind::SeededBugs, &options.to_string())?;
         if hunt.by_rules {
             launch.memory_in_file()?;
