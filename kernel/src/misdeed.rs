@@ -34,6 +34,16 @@ pub fn read_null() {
     black_box(unsafe { (64 as *const u64).read_volatile() });
 }
 
+/// Writes to a frame that was just given free, as through a translation that should be gone.
+///
+/// # Panics
+/// Without the oracle, which keeps such frames from everybody.
+pub fn write_to_freed(frame: crate::mem::PhysAddr) {
+    assert!(crate::options().oracle, "somebody else's memory would be written to");
+    // SAFETY: the oracle has the frame, and nobody uses what is in it.
+    unsafe { ((crate::mem::paging::hhdm(frame.0) + 64) as *mut u64).write_volatile(1) }
+}
+
 /// Executes an instruction that there is not.
 pub fn execute_nonsense() {
     // SAFETY: faults, and ends this thread.

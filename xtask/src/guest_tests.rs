@@ -329,6 +329,38 @@ pub const ALL: &[GuestTest] = &[
         "run=test test=a-cpu-that-does-not-answer-is-named patience=2",
         Expect::Fail("a TLB shootdown is not answered by {3}"),
     ),
+    // Address spaces.
+    holds("spaces::own-memory", "run=test test=each-space-has-its-own-memory"),
+    holds("spaces::wrong-ranges", "run=test test=wrong-ranges-of-a-space-are-errors"),
+    holds("spaces::end", "run=test test=a-space-ends-with-its-last-thread"),
+    holds("spaces::end-lazy-idle", "run=test test=a-space-ends-with-its-last-thread lazy-idle=on oracle=on perturb=1"),
+    holds("spaces::run-out", "run=test test=spaces-that-run-out-are-an-error"),
+    sees(
+        "spaces::lazy-no-flush-is-seen",
+        "run=stress workload=space-storm seconds=20 seed=2 perturb=2 bug=lazy-no-flush",
+        "no stale translation in an address space",
+    ),
+    sees(
+        "spaces::va-reuse-early-is-seen",
+        "run=stress workload=space-storm seconds=20 seed=2 perturb=2 oracle=on bug=va-reuse-early",
+        "can read 0x",
+    ),
+    // The oracle.
+    sees(
+        "oracle::an-early-acknowledgement-is-seen",
+        "run=stress workload=unmap-storm seconds=20 seed=2 oracle=on bug=ack-before-flush",
+        "and acknowledges request",
+    ),
+    sees(
+        "oracle::what-was-not-flushed-is-seen",
+        "run=stress workload=abort-storm seconds=20 seed=2 oracle=on perturb=1 bug=skip-a-cpu",
+        "can read",
+    ),
+    test(
+        "oracle::a-write-after-all-have-flushed-is-seen",
+        "run=test test=memory-that-is-free-is-left-alone oracle=on",
+        Expect::Fail("was written to after request"),
+    ),
     // Stress, shortly.
     holds("stress::mixed", "run=stress rounds=10 seed=1"),
     holds("stress::mixed-broadcast", "run=stress rounds=10 seed=2 protocol=broadcast"),

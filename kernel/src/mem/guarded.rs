@@ -273,7 +273,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool, permit
     let mut count = 0;
     for slot in taken {
         clear(slot, &mut ranges, owned.then_some(&mut held.frames));
-        if bug::armed(Bug::VaReuseEarly) {
+        if bug::armed(Bug::SlotReuseEarly) {
             slots::free(slot);
         } else {
             held.slots.push(slot);

@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 use kernel::mem::{
     Access, Fill, GuardedMapping, MapError, PAGE_SIZE, PhysAddr, UnmapError, frame_counts, live_slots, peek, unmap,
 };
-use kernel::thread;
+use kernel::{misdeed, thread};
 
 pub const TESTS: &[Test] = &[
     ("a-mapping-lies-between-guards", between_guards),
     ("wrong-arguments-are-errors-and-change-nothing", wrong_arguments),
     ("memory-that-runs-out-is-an-error", exhaustion),
+    ("memory-that-is-free-is-left-alone", write_after_free),
 ];
 
 /// Physical memory that is there and that no allocator owns: the video memory's hole.
@@ -93,4 +94,13 @@ fn exhaustion(_: &Context) {
     drop(taken);
     check(frame_counts().mapped == before.mapped, "all comes back", format_args!("{:?}", frame_counts()));
     check(thread::spawn(|| ()).is_ok_and(|h| h.join().is_ok()), "then threads start again", format_args!("not"));
+}
+
+/// With the oracle, this has to be noticed.
+fn write_after_free(_: &Context) {
+    let made = GuardedMapping::anonymous(1, 1, Fill::Zeros, Access::ReadWrite);
+    let frame = made.as_ref().ok().and_then(|mapping| mapping.translate(0));
+    drop(made);
+    check(frame.is_some(), "a mapping has frames", format_args!("it has none"));
+    misdeed::write_to_freed(frame.unwrap_or(FOREIGN));
 }

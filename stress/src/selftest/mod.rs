@@ -10,6 +10,7 @@ mod machine;
 mod mappings;
 mod scheduling;
 mod shootdown;
+mod spaces;
 mod tracing;
 
 use crate::account::Account;
@@ -28,6 +29,7 @@ const TESTS: &[&[Test]] = &[
     scheduling::TESTS,
     mappings::TESTS,
     shootdown::TESTS,
+    spaces::TESTS,
     hangs::TESTS,
     edges::TESTS,
     tracing::TESTS,

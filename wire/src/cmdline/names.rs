@@ -168,8 +168,10 @@ named! {
         LazyNoFlush = "lazy-no-flush",
         /// Page tables are freed while lazy CPUs have them loaded.
         TablesFreedEarly = "tables-freed-early",
-        /// Addresses come free before the CPUs have dropped their translations.
+        /// Addresses of a space can be mapped again before the CPUs have dropped their translations.
         VaReuseEarly = "va-reuse-early",
+        /// Slots, the addresses of stacks and mappings, come free before the CPUs have dropped their translations.
+        SlotReuseEarly = "slot-reuse-early",
         /// Page-table entries are cleared when the CPUs have flushed, and not before.
         ClearAfterFlush = "clear-after-flush",
         /// A stack is reaped once more with the next ones.
