@@ -97,6 +97,8 @@ counters! {
     pages_flushed: "shootdown.pages",
     /// Shootdown interrupts sent, one for each CPU interrupted.
     shootdown_ipis: "shootdown.ipis",
+    /// Commands that it took to send them: one command may reach several CPUs.
+    ipi_commands: "shootdown.ipi-commands",
     /// Shootdown interrupts taken.
     shootdowns_served: "shootdown.served",
     /// Times that a CPU dropped all its translations.

@@ -88,7 +88,7 @@ impl Qmp {
     /// Waits until the guest stops by itself without ending QEMU, as after a triple fault: why, in QEMU's word. `None` if
     /// QEMU ended instead.
     #[must_use]
-    pub fn await_stop(mut self) -> Option<String> {
+    pub fn await_stop(&mut self) -> Option<String> {
         self.from.get_ref().set_read_timeout(None).ok()?;
         loop {
             let message = self.message().ok()?;

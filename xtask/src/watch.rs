@@ -164,8 +164,12 @@ fn read_lines(running: &mut Running, stopped: bool) -> Receiver<Event> {
         if stopped && qmp.execute("cont", serde_json::json!({})).is_err() {
             return;
         }
-        if let Some(why) = qmp.await_stop() {
-            let _ = told.send(Event::Stopped(why));
+        match qmp.await_stop() {
+            // It switched itself off. Since QEMU 9 that is also what the exit device does, and because a guest that resets
+            // itself is to stand still, this one does too: QEMU goes on to end with the status that it was given.
+            Some(why) if why == "guest-shutdown" => _ = qmp.execute("quit", serde_json::json!({})),
+            Some(why) => _ = told.send(Event::Stopped(why)),
+            None => {}
         }
     });
     pump(running.records.take(), to.clone(), Event::Records);

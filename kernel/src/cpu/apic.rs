@@ -141,6 +141,48 @@ pub(crate) fn send(irqs: &IrqsOff, vector: u8, apic_id: u32) {
     });
 }
 
+/// Sends `vector` to each of these CPUs; in x2APIC mode by one command for all neighbours in a cluster of 16. How many
+/// commands that were. Like [`send`] otherwise.
+pub(crate) fn send_to_each(irqs: &IrqsOff, vector: u8, apic_ids: impl Iterator<Item = u32>) -> u64 {
+    publish();
+    let mut commands = 0;
+    if is_x2apic() {
+        for destination in logical_destinations(apic_ids) {
+            // SAFETY: the vector has a handler on every CPU that is up.
+            unsafe { Msr::new(X2APIC_COMMAND).write(u64::from(destination) << 32 | LOGICAL | u64::from(vector)) };
+            commands += 1;
+        }
+    } else {
+        for apic_id in apic_ids {
+            // SAFETY: as above.
+            with(irqs, |apic| unsafe {
+                await_delivery(apic);
+                apic.send_ipi(vector, apic_id << shift());
+            });
+            commands += 1;
+        }
+    }
+    commands
+}
+
+/// The command register in x2APIC mode (Intel SDM volume 3, 11.12.9), and its bit for a logical destination.
+const X2APIC_COMMAND: u32 = 0x830;
+const LOGICAL: u64 = 1 << 11;
+
+/// The logical destinations that stand for these APIC IDs: the cluster in the upper half, a bit for each member in the
+/// lower (Intel SDM volume 3, 11.12.10.2). Neighbours are put together if they come one after the other.
+fn logical_destinations(apic_ids: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    let mut ids = apic_ids.peekable();
+    core::iter::from_fn(move || {
+        let first = ids.next()?;
+        let mut destination = (first >> 4) << 16 | 1 << (first & 15);
+        while let Some(next) = ids.next_if(|next| next >> 4 == first >> 4) {
+            destination |= 1 << (next & 15);
+        }
+        Some(destination)
+    })
+}
+
 /// Sends `vector` to all other CPUs of the machine by one command; like [`send`] otherwise.
 pub(crate) fn send_to_all_others(irqs: &IrqsOff, vector: u8) {
     publish();
@@ -287,6 +329,14 @@ mod tests {
     fn an_xapic_destination_stands_in_the_top_byte() {
         assert_eq!(5u32 << shift_in(false), 0x0500_0000);
         assert_eq!(300u32 << shift_in(true), 300);
+    }
+
+    #[test]
+    fn neighbours_in_a_cluster_are_one_destination() {
+        let destinations = |ids: &[u32]| logical_destinations(ids.iter().copied()).collect::<Vec<_>>();
+        assert_eq!(destinations(&[0, 2, 3]), [0b1101]);
+        assert_eq!(destinations(&[15, 16, 17, 40]), [0x8000, 0x1_0003, 0x2_0100]);
+        assert_eq!(destinations(&[]), []);
     }
 
     #[test]

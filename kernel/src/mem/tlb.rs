@@ -48,8 +48,10 @@ impl Machine for Hardware {
 
     fn interrupt(&self, targets: CpuSet) {
         perturb::at(Point::BeforeIpi);
-        send_to(vector::SHOOTDOWN, targets);
-        cpu::this_racy().stats.shootdown_ipis.add(targets.len() as u64);
+        let commands = send_to(vector::SHOOTDOWN, targets);
+        let stats = &cpu::this_racy().stats;
+        stats.shootdown_ipis.add(targets.len() as u64);
+        stats.ipi_commands.add(commands);
     }
 
     fn flush(&self, range: PageRange) {
@@ -128,18 +130,16 @@ impl Machine for Hardware {
     }
 }
 
-/// Sends `vector` to each CPU of the set, by one command if these are all the others.
-fn send_to(vector: u8, targets: CpuSet) {
+/// Sends `vector` to each CPU of the set, by one command if these are all the others. How many commands it took.
+fn send_to(vector: u8, targets: CpuSet) -> u64 {
     let irqs = IrqsOff::new();
     emit(Event::Send { vector: vector.into(), targets: targets.bits() });
     let others = REACHABLE.load(Ordering::Relaxed).without(irqs.cpu().id());
     if targets == others && targets.len() > 1 && !crate::boot::has_parked_cpus() {
         apic::send_to_all_others(&irqs, vector);
-    } else {
-        for target in targets.filter_map(cpu::get) {
-            apic::send(&irqs, vector, target.apic_id.get());
-        }
+        return 1;
     }
+    apic::send_to_each(&irqs, vector, targets.filter_map(cpu::get).map(|target| target.apic_id.get()))
 }
 
 /// Sets the protocol up, before the second CPU comes up.
