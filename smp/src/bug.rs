@@ -69,6 +69,10 @@ bugs! {
     PartialOutOfOrder = "partial-out-of-order",
     /// A lazy CPU comes back to its space without looking what it missed.
     LazyNoFlush = "lazy-no-flush",
+    /// A CPU comes back to a space and keeps what it has under the space's tag, whatever it missed.
+    TagKept = "tag-kept",
+    /// What is mapped for the kernel is dropped under the tag in use alone.
+    TagsNotTold = "tags-not-told",
     /// Page tables are freed while lazy CPUs have them loaded.
     TablesFreedEarly = "tables-freed-early",
 }

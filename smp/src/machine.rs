@@ -23,11 +23,33 @@ pub trait Machine {
     /// the interrupt.
     fn interrupt(&self, targets: CpuSet);
 
-    /// Drops this CPU's translations of these pages.
+    /// Drops this CPU's translations of these pages, under the tag in use.
     fn flush(&self, range: PageRange);
 
-    /// Drops all of this CPU's translations of pages that a shootdown can name.
+    /// Drops all of this CPU's translations of pages that a shootdown can name, under the tag in use.
     fn flush_all(&self);
+
+    /// How many tags (PCIDs) this CPU's TLB can keep translations of spaces under, up to [`MAX_TAGS`](crate::space::MAX_TAGS); 0 if a load of other
+    /// tables drops them all. The tag 0 comes on top, for the kernel's own tables.
+    fn tags(&self) -> usize {
+        0
+    }
+
+    /// Drops this CPU's translations of these pages under a tag that is not in use; `false` if it cannot (without INVPCID).
+    fn flush_under(&self, tag: usize, range: PageRange) -> bool {
+        let _ = (tag, range);
+        false
+    }
+
+    /// Has all CPUs' TLBs drop these pages, or everything, under all tags, without interrupting any.
+    fn broadcast_flush(&self, range: Option<PageRange>) {
+        unreachable!("this machine cannot broadcast {range:?}")
+    }
+
+    /// Waits until all that this CPU broadcast is done.
+    fn await_broadcasts(&self) {
+        unreachable!("this machine cannot broadcast")
+    }
 
     /// Whether the shootdown interrupt can reach this CPU now. A waiter that cannot be reached serves its own inbox.
     fn interrupts_on(&self) -> bool;
@@ -42,9 +64,10 @@ pub trait Machine {
         unreachable!("this machine has no address spaces")
     }
 
-    /// Loads the tables of this space, or those that map the kernel alone. That drops all translations.
-    fn load_space(&self, id: Option<SpaceId>) {
-        unreachable!("this machine has no {id:?}")
+    /// Loads the tables of this space, or those that map the kernel alone, under this tag. That drops all translations under
+    /// the tag, unless it is to `keep` them. Without tags it drops all.
+    fn load_space(&self, id: Option<SpaceId>, tag: usize, keep: bool) {
+        unreachable!("this machine has no {id:?} to load under {tag}, {keep}")
     }
 
     /// Called once in each turn of a waiting loop.

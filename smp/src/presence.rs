@@ -13,17 +13,17 @@
 
 use crate::bug::{self, Bug};
 use crate::primitive::{Ordering, fence};
-use crate::{AtomicCpuSet, CpuSet, Machine, Ranges};
+use crate::{AtomicCpuSet, CpuSet, Machine, Ranges, space};
 
 /// (1) Puts the calling CPU among the reachable ones.
 pub fn came_online<M: Machine>(machine: &M, reachable: &AtomicCpuSet) {
     if bug::armed(Bug::LateCpu) {
-        machine.flush_all();
+        space::drop_all(machine);
     }
     reachable.insert(machine.cpu(), Ordering::SeqCst);
     fence(Ordering::SeqCst);
     if !bug::armed(Bug::LateCpu) {
-        machine.flush_all();
+        space::drop_all(machine);
     }
 }
 
@@ -37,12 +37,12 @@ pub fn falls_asleep<M: Machine>(machine: &M, asleep: &AtomicCpuSet) {
 /// (3) It goes on. The first thing that it does, in whatever way it was woken; interrupts are off.
 pub fn wakes<M: Machine>(machine: &M, asleep: &AtomicCpuSet) {
     if bug::armed(Bug::LateCpu) {
-        machine.flush_all();
+        space::drop_all(machine);
     }
     asleep.remove(machine.cpu(), Ordering::SeqCst);
     fence(Ordering::SeqCst);
     if !bug::armed(Bug::IdleNoFlush) && !bug::armed(Bug::LateCpu) {
-        machine.flush_all();
+        space::drop_all(machine);
     }
 }
 

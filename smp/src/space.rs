@@ -14,10 +14,15 @@
 //! A CPU that goes on with a thread that has no space of its own keeps the tables loaded, and is *lazy*: it uses none of the
 //! translations, is not asked, and looks at the generation when it comes back. Only when page tables are freed it is
 //! asked too, because its walker may still read them: then it lets the space go.
+//!
+//! Where the TLB has tags (PCIDs), a CPU that loads another space keeps the translations of the one before under its tag,
+//! with the generation that they are up to date with. It leaves the space all the same, and is not asked: when it comes
+//! back, (5) to (8) are as ever, and only if nothing was missed it keeps what it has in (7). What is mapped for the kernel is
+//! cached under every tag, so what drops that has to drop it under all of them ([`drop_pages`], [`drop_all`]).
 
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering, constructor, fence};
-use crate::{AtomicCpuSet, CpuSet, Machine, Ranges};
+use crate::{AtomicCpuSet, CpuSet, Machine, PageRange, Ranges};
 
 /// A space's number: its place in the machine's table of spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +40,36 @@ pub struct Space {
     lazy: AtomicCpuSet,
 }
 
+/// The most tags that are used: few, as in Linux (`TLB_NR_DYN_ASIDS`), because a kernel page is dropped under each.
+pub const MAX_TAGS: usize = if cfg!(feature = "loom") { 2 } else { 6 };
+
+/// What a tag's translations are of. Only the CPU itself touches it.
+#[derive(Debug)]
+struct Tagged {
+    /// The space's number plus one; 0 for none.
+    space: AtomicU32,
+    /// Its generation that they are up to date with.
+    seen: AtomicU64,
+}
+
+impl Tagged {
+    constructor! {
+        const fn new() -> Self {
+            Self { space: AtomicU32::new(0), seen: AtomicU64::new(0) }
+        }
+    }
+
+    #[cfg(not(feature = "loom"))]
+    const fn none() -> [Self; MAX_TAGS] {
+        [const { Self::new() }; MAX_TAGS]
+    }
+
+    #[cfg(feature = "loom")]
+    fn none() -> [Self; MAX_TAGS] {
+        core::array::from_fn(|_| Self::new())
+    }
+}
+
 /// What one CPU has loaded. Only that CPU touches it.
 #[derive(Debug)]
 pub struct Loaded {
@@ -43,6 +78,12 @@ pub struct Loaded {
     lazy: AtomicBool,
     /// Its generation that the TLB is up to date with.
     seen: AtomicU64,
+    /// The tag in use: 0 with the kernel's own tables, and where there are none.
+    tag: AtomicU32,
+    /// The others, from tag 1 on.
+    tags: [Tagged; MAX_TAGS],
+    /// The tag that was given out last.
+    latest: AtomicU32,
 }
 
 /// What a CPU has to flush.
@@ -112,7 +153,14 @@ impl Loaded {
         /// Nothing.
         #[must_use]
         pub const fn new() -> Self {
-            Self { space: AtomicU32::new(0), lazy: AtomicBool::new(false), seen: AtomicU64::new(0) }
+            Self {
+                space: AtomicU32::new(0),
+                lazy: AtomicBool::new(false),
+                seen: AtomicU64::new(0),
+                tag: AtomicU32::new(0),
+                tags: Tagged::none(),
+                latest: AtomicU32::new(0),
+            }
         }
     }
 
@@ -128,10 +176,38 @@ impl Loaded {
         self.lazy.load(Ordering::Relaxed)
     }
 
-    fn set(&self, space: Option<SpaceId>, seen: u64) {
+    fn set(&self, space: Option<SpaceId>, seen: u64, tag: usize) {
         self.space.store(space.map_or(0, |space| space.0 + 1), Ordering::Relaxed);
         self.seen.store(seen, Ordering::Relaxed);
         self.lazy.store(false, Ordering::Relaxed);
+        self.tag.store(tag as u32, Ordering::Relaxed);
+    }
+
+    fn tag(&self) -> usize {
+        self.tag.load(Ordering::Relaxed) as usize
+    }
+
+    /// Leaves what is under the tag in use to be found again.
+    fn remember(&self) {
+        if let Some(tagged) = self.tag().checked_sub(1).map(|tag| &self.tags[tag]) {
+            tagged.space.store(self.space.load(Ordering::Relaxed), Ordering::Relaxed);
+            tagged.seen.store(self.seen.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// The tag to load `id` under, of `count`, and the generation that its translations are up to date with: 0 if they are of
+    /// another space.
+    fn tag_for(&self, id: SpaceId, count: usize) -> (usize, u64) {
+        let is_its = |tagged: &Tagged| tagged.space.load(Ordering::Relaxed) == id.0 + 1;
+        match self.tags.iter().take(count).position(is_its) {
+            Some(at) => (at + 1, self.tags[at].seen.load(Ordering::Relaxed)),
+            None if count == 0 => (0, 0),
+            None => {
+                let tag = self.latest.load(Ordering::Relaxed) as usize % count + 1;
+                self.latest.store(tag as u32, Ordering::Relaxed);
+                (tag, 0)
+            }
+        }
     }
 }
 
@@ -155,19 +231,22 @@ pub fn switch_to<M: Machine>(machine: &M, space: Option<SpaceId>) {
 fn load<M: Machine>(machine: &M, id: SpaceId) {
     let (me, loaded, space) = (machine.cpu(), machine.loaded(), machine.space(id));
     let mut seen = space.generation();
+    loaded.remember();
+    let (tag, kept) = loaded.tag_for(id, machine.tags());
     if bug::armed(Bug::SwitchWindow) {
-        machine.load_space(Some(id)); // as if (7) came before (5)
+        machine.load_space(Some(id), tag, kept == seen); // as if (7) came before (5)
     }
     space.cpus.insert(me, Ordering::SeqCst); // (5)
     fence(Ordering::SeqCst);
     if !bug::armed(Bug::SwitchWindow) {
         seen = space.generation(); // (6)
-        machine.load_space(Some(id)); // (7)
+        let keep = kept == seen || bug::armed(Bug::TagKept) && kept != 0;
+        machine.load_space(Some(id), tag, keep); // (7)
     }
     if let Some(before) = loaded.space() {
         forget(machine, before);
     }
-    loaded.set(Some(id), seen); // (8)
+    loaded.set(Some(id), seen, tag); // (8)
 }
 
 /// The CPU has loaded other tables, and has no translation of `id` any more.
@@ -203,6 +282,32 @@ fn comes_back<M: Machine>(machine: &M, id: SpaceId) {
     }
 }
 
+/// Drops the calling CPU's translations of pages that are mapped for the kernel, under all tags.
+pub(crate) fn drop_pages<M: Machine>(machine: &M, ranges: impl Iterator<Item = PageRange> + Clone) {
+    ranges.clone().for_each(|range| machine.flush(range));
+    for_other_tags(machine, |tag| ranges.clone().all(|range| machine.flush_under(tag, range)));
+}
+
+/// Drops all of the calling CPU's translations, under all tags.
+pub(crate) fn drop_all<M: Machine>(machine: &M) {
+    machine.flush_all();
+    for_other_tags(machine, |_| false);
+}
+
+/// Runs `flush` on each tag that is not in use and has translations; where it does not help, they are not used again.
+fn for_other_tags<M: Machine>(machine: &M, flush: impl Fn(usize) -> bool) {
+    let count = machine.tags();
+    if count == 0 || bug::armed(Bug::TagsNotTold) {
+        return;
+    }
+    let loaded = machine.loaded();
+    for (tag, tagged) in (1..).zip(&loaded.tags).take(count).filter(|(tag, _)| *tag != loaded.tag()) {
+        if tagged.space.load(Ordering::Relaxed) != 0 && !flush(tag) {
+            tagged.space.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 /// (4) Does on the calling CPU what a request of the generation `asked` wants, with interrupts off or in the initiator itself.
 pub(crate) fn answer<M: Machine>(machine: &M, id: SpaceId, asked: u64, ranges: &Ranges) {
     let loaded = machine.loaded();
@@ -210,9 +315,9 @@ pub(crate) fn answer<M: Machine>(machine: &M, id: SpaceId, asked: u64, ranges: &
         return; // it has loaded other tables since
     }
     if loaded.is_lazy() && ranges.frees_tables() {
-        machine.load_space(None);
+        machine.load_space(None, 0, false);
         forget(machine, id);
-        return loaded.set(None, 0);
+        return loaded.set(None, 0, 0);
     }
     let (seen, current) = (loaded.seen.load(Ordering::Relaxed), machine.space(id).generation());
     let listed = ranges.listed().filter(|_| !ranges.frees_tables());

@@ -58,6 +58,13 @@ fn a_cpu_that_switches_to_a_space_misses_no_change_of_it() {
 }
 
 #[test]
+fn what_is_kept_under_a_tag_is_up_to_date() {
+    each("one comes back to a tag, a page of its space", 4, |name| run::comes_back_under_a_tag(name, 0, false));
+    each("one comes back to a tag, a kernel page", 3, |name| run::comes_back_under_a_tag(name, 1, false));
+    each("the same, dropped under all tags", 3, |name| run::comes_back_under_a_tag(name, 1, true));
+}
+
+#[test]
 fn requests_of_a_space_may_overtake_each_other() {
     each("two change a space, a third runs in it", 1, run::overtaking);
 }

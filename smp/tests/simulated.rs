@@ -124,6 +124,13 @@ impl Machine for Simulated<'_> {
     fn flush_all(&self) {
         self.world.tlbs[self.me].lock().unwrap().clear();
     }
+    fn broadcast_flush(&self, range: Option<PageRange>) {
+        for tlb in &self.world.tlbs {
+            let mut tlb = tlb.lock().unwrap();
+            tlb.retain(|address, _| range.is_some_and(|range| range.addresses().all(|named| named != *address)));
+        }
+    }
+    fn await_broadcasts(&self) {}
     fn interrupts_on(&self) -> bool {
         !self.masked.get()
     }

@@ -329,6 +329,16 @@ pub const ALL: &[GuestTest] = &[
         "run=test test=a-cpu-that-does-not-answer-is-named patience=2",
         Expect::Fail("a TLB shootdown is not answered by {3}"),
     ),
+    test(
+        "cmdline::pcids-that-are-not-there-are-refused",
+        "run=test test=boot pcid=on",
+        Expect::CannotRun("'pcid=on' needs a processor with PCIDs"),
+    ),
+    test(
+        "cmdline::an-instruction-that-is-not-there-is-refused",
+        "run=test test=boot protocol=invlpgb",
+        Expect::CannotRun("'protocol=invlpgb' needs a processor with INVLPGB"),
+    ),
     // Address spaces.
     holds("spaces::own-memory", "run=test test=each-space-has-its-own-memory"),
     holds("spaces::wrong-ranges", "run=test test=wrong-ranges-of-a-space-are-errors"),

@@ -91,7 +91,9 @@ unsafe extern "C" fn palisade_start() -> ! {
     let used = offered.min(MAX_CPUS);
     trace::init(options.trace, options.trace_entries, used, set_aside);
     attach_ring(cpu);
-    tlb::init(options, used);
+    if let Err(error) = tlb::init(options, used) {
+        unusable(format_args!("command line: {error}"));
+    }
     custody::init(options.deferred_pages);
     oracle::init(options.oracle);
     thread::pending::init(options.reaping);

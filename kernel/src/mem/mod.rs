@@ -12,6 +12,7 @@
 //! pages for each CPU, and a flush of any address inside that range flushes everything, which would hide stale
 //! translations from the tests.
 
+pub(crate) mod broadcast;
 pub(crate) mod custody;
 pub(crate) mod frames;
 pub(crate) mod guarded;
@@ -21,6 +22,7 @@ pub(crate) mod paging;
 pub(crate) mod probe;
 pub(crate) mod slots;
 pub(crate) mod space;
+pub(crate) mod tags;
 pub(crate) mod tlb;
 
 pub use frames::{FrameCounts, OutOfFrames, frame_counts};

@@ -6,9 +6,10 @@
 //! left global entries behind).
 
 use super::frames::{self, FrameList, OutOfFrames};
-use super::{PAGE_SIZE, PhysAddr, heap, slots};
+use super::{PAGE_SIZE, PhysAddr, heap, slots, tags};
 use crate::bug;
 use crate::sync::SpinLock;
+use crate::sync::irq::IrqsOff;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use wire::cmdline::Bug;
@@ -338,14 +339,32 @@ pub(crate) fn translate(address: u64) -> Option<PhysAddr> {
     ROOT.lock().translate(address)
 }
 
-/// Loads this root table on the calling CPU, or the kernel's, which drops all translations.
+/// Loads this root table on the calling CPU, or the kernel's, under `tag`: drops all translations, or those of the tag,
+/// which it may `keep`.
 ///
 /// # Safety
-/// The root has the kernel's upper half, and is freed only after the CPU has loaded another.
-pub(super) unsafe fn load(root: Option<u64>) {
+/// The root has the kernel's upper half, and is freed only after the CPU has loaded another. What is kept under the tag is of
+/// these tables, and up to date.
+pub(super) unsafe fn load(root: Option<u64>, tag: usize, keep: bool) {
     let root = root.unwrap_or_else(|| ROOT_ADDRESS.load(Ordering::Relaxed));
-    // SAFETY: by the caller's promise.
-    unsafe { Cr3::write(PhysFrame::containing_address(x86_64::PhysAddr::new(root)), Cr3Flags::empty()) }
+    let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(root));
+    // SAFETY: by the caller's promise; tags other than 0 are used only where they are turned on.
+    unsafe {
+        match keep {
+            true => Cr3::write_pcid_no_flush(frame, tags::pcid(tag)),
+            false => Cr3::write_pcid(frame, tags::pcid(tag)),
+        }
+    }
+}
+
+/// Drops all translations of the calling CPU, or where there are tags, those of the tag in use.
+pub(super) fn reload() {
+    // A handler must not come between the two: it may load the kernel's tables in place of those of a space that is being
+    // destroyed, and they would be loaded once more when they are free.
+    let _irqs = IrqsOff::new();
+    let (root, tag) = Cr3::read_raw();
+    // SAFETY: what is loaded already.
+    unsafe { Cr3::write_raw(root, tag) }
 }
 
 #[cfg(test)]

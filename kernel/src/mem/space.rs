@@ -245,12 +245,12 @@ pub(super) fn known(id: SpaceId) -> &'static Space {
     &entry(id).space
 }
 
-/// Loads the space's tables on the calling CPU, or the kernel's own.
-pub(super) fn load(id: Option<SpaceId>) {
+/// Loads the space's tables on the calling CPU under this tag, or the kernel's own; see [`paging::load`].
+pub(super) fn load(id: Option<SpaceId>, tag: usize, keep: bool) {
     let root = id.map(|id| entry(id).root.load(Ordering::Acquire));
     assert!(root != Some(0), "a space that is loaded exists");
     // SAFETY: a root with the kernel's upper half; it is not freed before this CPU has let it go.
-    unsafe { paging::load(root) }
+    unsafe { paging::load(root, tag, keep) }
 }
 
 /// The calling CPU goes on with a thread of this space, or of none. Interrupts are off.

@@ -1,6 +1,6 @@
 //! The machine that the shootdown protocols run on: this one. And the bare interrupt round trip to compare with.
 
-use super::{oracle, space};
+use super::{broadcast, oracle, paging, space, tags};
 use crate::cpu::apic::{self, vector};
 use crate::cpu::{self, Cpu, REACHABLE};
 use crate::perturb::{self, Point};
@@ -16,18 +16,18 @@ use crossbeam_utils::CachePadded;
 use smp::quarantine::{Asked, Marked};
 use smp::space::{Loaded, Space, SpaceId};
 use smp::{
-    Acked, AtomicCpuSet, CpuId, CpuSet, Deferred, MAX_CPUS, Machine, MayWait, PageRange, Protocol, Quarantine, Step,
-    Unmapped,
+    Acked, AtomicCpuSet, CpuId, CpuSet, Deferred, MAX_CPUS, Machine, MayWait, PageRange, Quarantine, Step, Unmapped,
+    shootdown,
 };
 use spin::Once;
-use wire::cmdline::Options;
+use wire::cmdline::{Options, Protocol};
 use x86_64::VirtAddr;
 use x86_64::instructions::{interrupts, tlb};
 
 /// The calling CPU, as the protocols see it.
 pub(crate) struct Hardware;
 
-static PROTOCOL: Once<Box<dyn Protocol<Hardware> + Send>> = Once::new();
+static PROTOCOL: Once<Box<dyn shootdown::Protocol<Hardware> + Send>> = Once::new();
 /// CPUs that sleep and are not asked.
 static ASLEEP: AtomicCpuSet = AtomicCpuSet::new();
 static LAZY_IDLE: AtomicBool = AtomicBool::new(false);
@@ -66,7 +66,7 @@ impl Machine for Hardware {
         cpu::this_racy().stats.full_flushes.add_shared(1);
         emit(Event::FlushAll {});
         perturb::at(Point::BeforeFlush);
-        tlb::flush_all();
+        paging::reload();
         oracle::speculate();
         perturb::at(Point::AfterFlush);
     }
@@ -79,10 +79,28 @@ impl Machine for Hardware {
         &cpu::this_racy().space
     }
 
-    fn load_space(&self, id: Option<SpaceId>) {
+    fn tags(&self) -> usize {
+        tags::count()
+    }
+
+    fn flush_under(&self, tag: usize, range: PageRange) -> bool {
+        tags::flush_under(tag, range)
+    }
+
+    fn broadcast_flush(&self, range: Option<PageRange>) {
+        broadcast::flush(range);
+    }
+
+    fn await_broadcasts(&self) {
+        broadcast::wait();
+    }
+
+    fn load_space(&self, id: Option<SpaceId>, tag: usize, keep: bool) {
         perturb::at(Point::SpaceSwitch);
-        emit(Event::FlushAll {});
-        space::load(id);
+        if !keep {
+            emit(Event::FlushAll {});
+        }
+        space::load(id, tag, keep);
         oracle::speculate();
         perturb::at(Point::SpaceSwitch);
     }
@@ -143,15 +161,23 @@ fn send_to(vector: u8, targets: CpuSet) -> u64 {
 }
 
 /// Sets the protocol up, before the second CPU comes up.
-pub(crate) fn init(options: &Options, cpus: usize) {
+///
+/// # Errors
+/// What the command line asks for and this processor lacks.
+pub(crate) fn init(options: &Options, cpus: usize) -> Result<(), &'static str> {
+    tags::init(options.pcid, options.invpcid)?;
+    if options.protocol == Protocol::Invlpgb {
+        broadcast::init()?;
+    }
     CEILING.store(options.flush_ceiling, Ordering::Relaxed);
     LAZY_IDLE.store(options.lazy_idle, Ordering::Relaxed);
     // Generations start near their wrap, so that every run goes through it.
-    let made = smp::shootdown::by_name(options.protocol.name(), cpus, u32::MAX - 1000);
+    let made = shootdown::by_name(options.protocol.name(), cpus, u32::MAX - 1000);
     PROTOCOL.call_once(|| made.expect("every name on the command line is a protocol's"));
+    Ok(())
 }
 
-fn protocol() -> &'static (dyn Protocol<Hardware> + Send) {
+fn protocol() -> &'static (dyn shootdown::Protocol<Hardware> + Send) {
     &**PROTOCOL.get().expect("set up before anything is unmapped")
 }
 
@@ -166,8 +192,9 @@ pub(crate) fn flush_ceiling() -> u32 {
     CEILING.load(Ordering::Relaxed)
 }
 
-/// Puts the calling CPU among those that are asked.
+/// Puts the calling CPU among those that are asked. It has the kernel's own tables loaded.
 pub(crate) fn came_online() {
+    tags::enable();
     smp::presence::came_online(&Hardware, &REACHABLE);
 }
 

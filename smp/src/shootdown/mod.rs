@@ -29,6 +29,7 @@ protocols! {
     broadcast::Broadcast = "broadcast",
     batched::Batched = "batched",
     quiescent::Quiescent = "quiescent",
+    invlpgb::Invlpgb = "invlpgb",
 }
 
 use crate::bug::{self, Bug};
@@ -166,15 +167,15 @@ impl Notice {
         let count = self.count.load(Ordering::Relaxed);
         if count == EVERYTHING {
             if !bug::armed(Bug::ForgetCeiling) {
-                machine.flush_all();
+                space::drop_all(machine);
             }
             return;
         }
-        for (start, pages) in self.starts.iter().zip(&self.pages).take(count as usize) {
-            let mut range = PageRange { start: start.load(Ordering::Relaxed), pages: pages.load(Ordering::Relaxed) };
-            range.pages -= u32::from(bug::armed(Bug::FlushOneShort));
-            machine.flush(range);
-        }
+        let ranges = self.starts.iter().zip(&self.pages).take(count as usize).map(|(start, pages)| PageRange {
+            start: start.load(Ordering::Relaxed),
+            pages: pages.load(Ordering::Relaxed) - u32::from(bug::armed(Bug::FlushOneShort)),
+        });
+        space::drop_pages(machine, ranges);
     }
 }
 
@@ -183,8 +184,8 @@ fn flush_here<M: Machine>(machine: &M, ranges: &Ranges) {
     match ranges.listed() {
         _ if bug::armed(Bug::SkipLocalFlush) => {}
         _ if let Some((id, generation)) = ranges.space() => space::answer(machine, id, generation, ranges),
-        None => machine.flush_all(),
-        Some(listed) => listed.iter().for_each(|range| machine.flush(*range)),
+        None => space::drop_all(machine),
+        Some(listed) => space::drop_pages(machine, listed.iter().copied()),
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Batched, Protocol, Sent, Ticket, flush_here};
 use crate::bug::{self, Bug};
 use crate::presence::awake;
 use crate::primitive::{AtomicU64, Ordering, fence};
-use crate::{CpuId, CpuSet, Machine, Ranges, Step, machine};
+use crate::{CpuId, CpuSet, Machine, Ranges, Step, machine, space};
 use alloc::boxed::Box;
 use crossbeam_utils::CachePadded;
 
@@ -53,7 +53,7 @@ impl Quiescent {
         let passed = &self.passed[machine.cpu().index()];
         let epoch = self.epoch.load(Ordering::Acquire);
         if passed.load(Ordering::Relaxed) < epoch {
-            machine.flush_all();
+            space::drop_all(machine);
             // Release: pairs with the acquire in (4). The maximum, because this may be interrupted by a tick that
             // passes, too.
             passed.fetch_max(epoch, Ordering::Release);

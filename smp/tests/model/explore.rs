@@ -13,9 +13,12 @@ const BRANCHES: usize = 20_000;
 #[cfg(feature = "shuttle")]
 const STEPS: usize = 100_000_000;
 
-/// Explores the scenario with every protocol; `bound` is as in [`explore`].
+/// Explores the scenario with every protocol; `bound` is as in [`explore`]. What hardware does by itself for `invlpgb` makes
+/// every step of a CPU a place to be preempted at, so under loom two preemptions fewer are what can be afforded.
 pub fn each(scenario: &str, bound: usize, model: impl Fn(&str) + Copy + Sync + Send + 'static) {
     for name in smp::shootdown::NAMES {
+        let fewer = if cfg!(feature = "loom") && *name == "invlpgb" { 2 } else { 0 };
+        let bound = (bound - fewer.min(bound)).max(1);
         explore(&format!("{name}, {scenario}"), bound, move || model(name));
     }
 }

@@ -11,8 +11,15 @@ use std::sync::Arc;
 
 const PAGE: u64 = smp::ranges::PAGE_SIZE;
 
-/// All CPUs, and the memory they share. Page p is mapped to frame p, until it is unmapped.
+/// All CPUs, and the memory they share. Page p is mapped to frame p, until it is unmapped: the first `kernels` for all, the
+/// others in space 0.
 pub struct World {
+    kernels: usize,
+    /// Tags of each CPU, and whether a page can be dropped under one that is not in use.
+    tags: usize,
+    flushes_under: bool,
+    /// Pages that each CPU's hardware was told to drop, a bit each.
+    broadcasts: Vec<AtomicU32>,
     reachable: AtomicCpuSet,
     asleep: AtomicCpuSet,
     lines: Vec<AtomicBool>,
@@ -33,7 +40,9 @@ pub struct Cpu {
     me: usize,
     masked: Cell<bool>,
     sleeps: Cell<bool>,
-    tlb: RefCell<Vec<bool>>,
+    /// What it holds of each page, under each tag.
+    tlb: RefCell<Vec<Vec<bool>>>,
+    tag: Cell<usize>,
     /// It has flushed everything since this was last cleared.
     flushed: Cell<bool>,
     /// How much it has seen happen.
@@ -45,7 +54,24 @@ pub struct Cpu {
 impl World {
     /// With `cpus` CPUs, `pages` pages and `spaces` address spaces. Generations begin two before they wrap.
     pub fn new(protocol: &str, cpus: usize, pages: usize, spaces: usize) -> Arc<Self> {
+        let kernels = if spaces == 0 { pages } else { 0 };
+        Self::tagged(protocol, cpus, (pages, kernels), spaces, 0, false)
+    }
+
+    /// With tags; `pages` in all, and how many of them are the kernel's.
+    pub fn tagged(
+        protocol: &str,
+        cpus: usize,
+        (pages, kernels): (usize, usize),
+        spaces: usize,
+        tags: usize,
+        flushes_under: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            kernels,
+            tags,
+            flushes_under,
+            broadcasts: (0..cpus).map(|_| AtomicU32::new(0)).collect(),
             reachable: AtomicCpuSet::new(),
             asleep: AtomicCpuSet::new(),
             lines: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
@@ -62,9 +88,17 @@ impl World {
 
     /// CPU `me`, not online yet.
     pub fn cpu(self: &Arc<Self>, me: usize) -> Cpu {
-        let tlb = RefCell::new(vec![false; self.frames.len()]);
-        let (masked, sleeps, walks) = (Cell::new(false), Cell::new(false), Cell::new(None));
-        Cpu { world: self.clone(), me, masked, sleeps, tlb, flushed: Cell::new(false), seen: Cell::new(0), walks }
+        Cpu {
+            world: self.clone(),
+            me,
+            masked: Cell::new(false),
+            sleeps: Cell::new(false),
+            tlb: RefCell::new(vec![vec![false; self.frames.len()]; self.tags + 1]),
+            tag: Cell::new(0),
+            flushed: Cell::new(false),
+            seen: Cell::new(0),
+            walks: Cell::new(None),
+        }
     }
 }
 
@@ -108,26 +142,48 @@ impl Cpu {
 
     /// The worst that hardware may do at this moment.
     pub fn touch(&self) {
-        let loaded = &self.world.loaded[self.me];
-        if self.world.spaces.is_empty() {
-            if !self.sleeps.get() {
-                self.load_and_use(true);
-            }
-        } else if let Some(SpaceId(id)) = self.walks.get() {
+        self.hear_broadcasts();
+        if !self.sleeps.get() {
+            (0..self.world.kernels).for_each(|page| self.load_and_use(page, true));
+        }
+        if let Some(SpaceId(id)) = self.walks.get() {
+            let loaded = &self.world.loaded[self.me];
             self.world.tables[id as usize].is_used();
             let in_use = loaded.space() == Some(SpaceId(id)) && !loaded.is_lazy();
-            self.load_and_use(in_use);
+            if id == 0 {
+                (self.world.kernels..self.world.frames.len()).for_each(|page| self.load_and_use(page, in_use));
+            }
         }
     }
 
-    fn load_and_use(&self, uses: bool) {
-        for (page, held) in self.tlb.borrow_mut().iter_mut().enumerate() {
-            // Relaxed: a walk is ordered with nothing.
-            *held = *held || self.world.present[page].load(Ordering::Relaxed);
-            if *held && uses {
-                self.world.frames[page].is_used();
+    fn load_and_use(&self, page: usize, uses: bool) {
+        let held = &mut self.tlb.borrow_mut()[self.tag.get()][page];
+        // Relaxed: a walk is ordered with nothing.
+        *held = *held || self.world.present[page].load(Ordering::Relaxed);
+        if *held && uses {
+            self.world.frames[page].is_used();
+        }
+    }
+
+    /// Drops what other CPUs have broadcast, whatever this one is at.
+    fn hear_broadcasts(&self) {
+        if self.world.protocol.name() == "invlpgb" {
+            let told = self.world.broadcasts[self.me].swap(0, Ordering::AcqRel);
+            if told != 0 {
+                let drop_told = |tlb: &mut Vec<bool>| {
+                    tlb.iter_mut()
+                        .enumerate()
+                        .filter(|(page, _)| told >> page & 1 == 1)
+                        .for_each(|(_, held)| *held = false);
+                };
+                self.tlb.borrow_mut().iter_mut().for_each(drop_told);
+                self.world.events.happened();
             }
         }
+    }
+
+    fn drop_under(&self, tag: usize, range: PageRange) {
+        range.addresses().for_each(|address| self.tlb.borrow_mut()[tag][(address / PAGE) as usize] = false);
     }
 
     /// Takes an interrupt, if there is one and it is not masked, or a tick.
@@ -188,15 +244,38 @@ impl Machine for Cpu {
         self.world.events.happened();
     }
     fn flush(&self, range: PageRange) {
+        self.poll();
         self.touch();
-        range.addresses().for_each(|address| self.tlb.borrow_mut()[(address / PAGE) as usize] = false);
+        self.drop_under(self.tag.get(), range);
         self.touch();
     }
     fn flush_all(&self) {
+        self.poll();
         self.touch();
-        self.tlb.borrow_mut().fill(false);
+        self.tlb.borrow_mut()[self.tag.get()].fill(false);
         self.touch();
         self.flushed.set(true);
+    }
+    fn tags(&self) -> usize {
+        self.world.tags
+    }
+    fn flush_under(&self, tag: usize, range: PageRange) -> bool {
+        self.touch();
+        if self.world.flushes_under {
+            self.drop_under(tag, range);
+        }
+        self.world.flushes_under
+    }
+    fn broadcast_flush(&self, range: Option<PageRange>) {
+        self.touch();
+        let bits = range.map_or(u32::MAX, |range| range.addresses().map(|address| 1 << (address / PAGE)).sum());
+        self.world.broadcasts.iter().for_each(|cpu| _ = cpu.fetch_or(bits, Ordering::AcqRel));
+        self.world.events.happened();
+    }
+    fn await_broadcasts(&self) {
+        while self.world.broadcasts.iter().any(|cpu| cpu.load(Ordering::Acquire) != 0) {
+            self.relax();
+        }
     }
     fn space(&self, id: SpaceId) -> &Space {
         &self.world.spaces[id.0 as usize]
@@ -204,10 +283,13 @@ impl Machine for Cpu {
     fn loaded(&self) -> &Loaded {
         &self.world.loaded[self.me]
     }
-    fn load_space(&self, id: Option<SpaceId>) {
+    fn load_space(&self, id: Option<SpaceId>, tag: usize, keep: bool) {
         self.touch();
         self.walks.set(id);
-        self.tlb.borrow_mut().fill(false);
+        self.tag.set(tag);
+        if !keep {
+            self.tlb.borrow_mut()[tag].fill(false);
+        }
         self.touch();
     }
     fn interrupts_on(&self) -> bool {

@@ -186,6 +186,27 @@ pub fn switches(protocol: &str, goes_lazy: bool) {
     ]);
 }
 
+/// CPU 1, whose TLB has two tags, goes from space 0 to another and back, while CPU 0 unmaps a page of space 0 or of the
+/// kernel.
+pub fn comes_back_under_a_tag(protocol: &str, kernels: usize, flushes_under: bool) {
+    let world = World::tagged(protocol, 2, (1, kernels), 2, 2, flushes_under);
+    run(vec![
+        on(&world, 0, move |cpu| {
+            cpu.comes_online();
+            if kernels == 1 { unmap(cpu, 0, 33) } else { unmap_in(cpu, SpaceId(0), 0, 33) }
+        }),
+        on(&world, 1, move |cpu| {
+            cpu.comes_online();
+            for space in [SpaceId(0), SpaceId(1), SpaceId(0)] {
+                cpu.switch_to(Some(space));
+                cpu.touch();
+                cpu.poll();
+            }
+            cpu.touch();
+        }),
+    ]);
+}
+
 /// CPUs 0 and 1 change the space that CPU 2 runs in: one flushes everything, one a page.
 pub fn overtaking(protocol: &str) {
     let world = World::new(protocol, 3, 2, 1);

@@ -40,6 +40,10 @@ pub struct Options<'a> {
     pub flush_ceiling: u32,
     /// `lazy-idle=`: a CPU with nothing to do is not asked to flush, and flushes everything before it goes on.
     pub lazy_idle: bool,
+    /// `pcid=`: TLBs keep translations of several address spaces, on processors that have PCIDs.
+    pub pcid: bool,
+    /// `invpcid=`: with `pcid=on`, kernel pages are dropped under all tags by INVPCID.
+    pub invpcid: bool,
     /// `deferred-pages=`: with `protocol=quiescent`, the most pages that wait before all are asked at once.
     pub deferred_pages: u32,
     /// `reaping=`: who unmaps the stacks of threads that have ended.
@@ -81,6 +85,8 @@ impl Default for Options<'_> {
             delay: 0,
             flush_ceiling: 33,
             lazy_idle: false,
+            pcid: false,
+            invpcid: false,
             deferred_pages: 1024,
             reaping: Reaping::Handoff,
             patience: 20,
@@ -125,7 +131,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= lazy-idle= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= bug=";
+                    flush-ceiling= lazy-idle= pcid= invpcid= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -163,6 +169,8 @@ impl<'a> Options<'a> {
             "delay" => self.delay = within(0, 1_000_000_000, "0 to 1000000000 (iterations)")? as u32,
             "flush-ceiling" => self.flush_ceiling = within(0, 4096, "0 to 4096 (pages)")? as u32,
             "lazy-idle" => self.lazy_idle = switch(value).ok_or(bad(SWITCH))?,
+            "pcid" => self.pcid = switch(value).ok_or(bad(SWITCH))?,
+            "invpcid" => self.invpcid = switch(value).ok_or(bad(SWITCH))?,
             "deferred-pages" => self.deferred_pages = within(0, 1 << 20, "0 to 1048576 (pages of 4 KiB)")? as u32,
             "reaping" => self.reaping = Reaping::by_name(value).ok_or(bad(Reaping::NAMES))?,
             "patience" => self.patience = within(1, 100_000, "1 to 100000 (s)")? as u32,
@@ -234,8 +242,13 @@ impl fmt::Display for Options<'_> {
         word!(tick_hz, "tick-hz");
         word!(delay, "delay");
         word!(flush_ceiling, "flush-ceiling");
-        if self.lazy_idle {
-            f.write_str(" lazy-idle=on")?;
+        for (on, word) in [
+            (self.lazy_idle, " lazy-idle=on"),
+            (self.pcid, " pcid=on"),
+            (self.invpcid, " invpcid=on"),
+            (self.oracle, " oracle=on"),
+        ] {
+            f.write_str(if on { word } else { "" })?;
         }
         word!(deferred_pages, "deferred-pages");
         word!(reaping, "reaping");
@@ -253,9 +266,6 @@ impl fmt::Display for Options<'_> {
         word!(trace_dump, "trace-dump");
         word!(interleave, "interleave");
         word!(perturb, "perturb");
-        if self.oracle {
-            f.write_str(" oracle=on")?;
-        }
         if let Some(bug) = self.bug {
             write!(f, " bug={bug}")?;
         }
@@ -287,7 +297,7 @@ mod tests {
             assert!(matches!(error, CmdlineError::BadValue { word: w, .. } if w == word), "{error}");
         }
         let text = Options::parse("protocol=x").unwrap_err().to_string();
-        assert_eq!(text, "bad value in 'protocol=x', expected scoreboard|counter|broadcast|batched|quiescent");
+        assert_eq!(text, "bad value in 'protocol=x', expected scoreboard|counter|broadcast|batched|quiescent|invlpgb");
     }
 
     #[test]
@@ -297,9 +307,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), pcid in any::<bool>(), invpcid in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay, lazy_idle, deferred_pages, workload, protocol, reaping, perturb, oracle, bug, trace,
+                seed, rounds, seconds, delay, lazy_idle, pcid, invpcid, deferred_pages, workload, protocol, reaping, perturb, oracle, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

@@ -82,6 +82,8 @@ named! {
         Batched = "batched",
         /// No interrupt: what was unmapped waits for every CPU's next switch or tick.
         Quiescent = "quiescent",
+        /// No interrupt: AMD's INVLPGB tells all CPUs' TLBs, on processors that have it.
+        Invlpgb = "invlpgb",
     }
 }
 
@@ -166,6 +168,10 @@ named! {
         PartialOutOfOrder = "partial-out-of-order",
         /// A lazy CPU comes back to its space without looking what it missed.
         LazyNoFlush = "lazy-no-flush",
+        /// A CPU comes back to a space and keeps what it has under the space's tag, whatever it missed.
+        TagKept = "tag-kept",
+        /// What is mapped for the kernel is dropped under the tag in use alone.
+        TagsNotTold = "tags-not-told",
         /// Page tables are freed while lazy CPUs have them loaded.
         TablesFreedEarly = "tables-freed-early",
         /// Addresses of a space can be mapped again before the CPUs have dropped their translations.

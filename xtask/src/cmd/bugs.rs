@@ -80,15 +80,21 @@ pub fn run(args: Args) -> Result<()> {
     println!("{:<24} {:>7} {:>9} {:>8}  by", "bug", "found", "median s", "rounds");
     let (mut results, mut as_promised) = (Vec::new(), true);
     for hunt in &hunts {
+        if let Some(why) = hunt.not_here {
+            println!("{:<24} {:>7} {:>9} {:>8}  {why}", hunt.bug.name(), "-", "-", "-");
+            results.push(json!({ "bug": hunt.bug.name(), "not_here": why }));
+            continue;
+        }
         let runs = args.hunt(Some(hunt.bug), hunt)?;
         as_promised &= runs.iter().all(|run| run.found.is_some());
         println!("{}", line(hunt, &runs));
         results.push(told(hunt.bug.name(), hunt, &runs));
     }
     if !args.no_control {
-        let grounds: BTreeSet<(&str, bool)> = hunts.iter().map(|hunt| (hunt.words, hunt.by_rules)).collect();
+        let here = hunts.iter().filter(|hunt| hunt.not_here.is_none());
+        let grounds: BTreeSet<(&str, bool)> = here.map(|hunt| (hunt.words, hunt.by_rules)).collect();
         for (words, by_rules) in grounds {
-            let control = Hunt { bug: hunts[0].bug, words, by_rules, by_account: false };
+            let control = Hunt { bug: hunts[0].bug, words, by_rules, by_account: false, not_here: None };
             let runs = args.hunt(None, &control)?;
             let clean = runs.iter().filter(|run| run.found.is_none()).count();
             as_promised &= clean == runs.len();

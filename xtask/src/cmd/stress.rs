@@ -58,6 +58,12 @@ pub struct Args {
     /// A CPU with nothing to do is not asked to flush, and flushes everything before it goes on.
     #[arg(long)]
     lazy_idle: bool,
+    /// Keep translations of several address spaces in each TLB; needs a processor with PCIDs, which TCG's is not.
+    #[arg(long)]
+    pcid: bool,
+    /// With --pcid, drop kernel pages of all spaces by INVPCID.
+    #[arg(long, requires = "pcid")]
+    invpcid: bool,
     /// With the protocol 'quiescent': the most pages that wait to be flushed before all CPUs are interrupted after all.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
     deferred_pages: u32,
@@ -261,6 +267,8 @@ impl Args {
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
             lazy_idle: self.lazy_idle,
+            pcid: self.pcid,
+            invpcid: self.invpcid,
             perturb: self.perturb,
             oracle: self.oracle,
             reaping: Reaping::by_name(&self.reaping).expect(known),
