@@ -20,6 +20,8 @@ enum Command {
     Test(cmd::test::Args),
     /// Put each seeded bug back, and see the stress run find it.
     Bugs(cmd::bugs::Args),
+    /// Run the same workload under each protocol and reaping policy, in turn, and compare what they cost.
+    Compare(cmd::compare::Args),
     /// Run the protocols under the model checkers.
     Model(cmd::model::Args),
     /// Boot a stress run under gdb.
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let end = match Cli::parse().command {
         Command::Stress(args) => cmd::stress::run(*args),
         Command::Bugs(args) => cmd::bugs::run(args),
+        Command::Compare(args) => cmd::compare::run(args),
         Command::Model(args) => cmd::model::run(args),
         Command::Debug(args) => cmd::debug::run(*args),
         Command::Test(args) => cmd::test::run(args),

@@ -223,7 +223,7 @@ impl Report<'_> {
     }
 }
 
-fn accel_name(launch: &Launch) -> &'static str {
+pub(crate) fn accel_name(launch: &Launch) -> &'static str {
     use crate::options::Accel;
     match launch.guest.accel {
         Accel::Auto | Accel::Tcg => "TCG, a thread for each CPU",

@@ -2,6 +2,7 @@
 
 pub mod bugs;
 pub mod clean;
+pub mod compare;
 pub mod debug;
 pub mod doctor;
 pub mod image;
