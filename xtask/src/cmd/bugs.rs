@@ -120,7 +120,7 @@ impl Args {
     fn one(&self, bug: Option<Bug>, hunt: &Hunt, seed: u64) -> Result<Hunted> {
         let words = Options::parse(hunt.words).map_err(|error| Error::CannotRun(error.to_string()))?;
         let trace = if hunt.by_rules { Trace::Ram } else { words.trace };
-        let run_for = if hunt.by_account { self.seconds.div_ceil(3) } else { self.seconds };
+        let run_for = if hunt.by_account { self.seconds.div_ceil(6) } else { self.seconds };
         let options =
             Options { seed, perturb: seed, oracle: true, seconds: run_for, patience: PATIENCE, bug, trace, ..words };
         let mut launch = Launch::prepare(&self.machine, Kind::SeededBugs, &options.to_string())?;
