@@ -112,7 +112,7 @@ pub(crate) fn waiting() -> usize {
 
 fn free_deferred(held: Held) {
     tlb::record_deferred(held.pages, held.begun);
-    free(held, None);
+    free(held, oracle::By::UNKNOWN);
     // Release: whoever sees that nothing waits any more sees it freed.
     COUNT.fetch_sub(1, Ordering::Release);
 }
