@@ -253,8 +253,12 @@ extern "C" fn begin() -> ! {
         thread.set_space(None);
         space::enter(None);
     }
-    // What it owned is dropped here, where it may do what threads do, and not by whoever reaps the stack.
-    // SAFETY: as above.
-    drop(unsafe { (*thread.payload.get()).take() });
+    {
+        // What it owned is dropped here, where it may do what threads do, and not by whoever reaps the stack. An abort that
+        // came between would lose it.
+        let _shield = Shield::new();
+        // SAFETY: as above.
+        drop(unsafe { (*thread.payload.get()).take() });
+    }
     exit::end(Left::Returned)
 }
