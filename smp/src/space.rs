@@ -18,7 +18,7 @@
 //! Where the TLB has tags (PCIDs), a CPU that loads another space keeps the translations of the one before under its tag,
 //! with the generation that they are up to date with. It leaves the space all the same, and is not asked: when it comes
 //! back, (5) to (8) are as ever, and only if nothing was missed it keeps what it has in (7). What is mapped for the kernel is
-//! cached under every tag, so what drops that has to drop it under all of them ([`drop_pages`], [`drop_all`]).
+//! cached under every tag, so what drops that has to drop it under all of them (`drop_pages`, `drop_all`).
 
 use crate::bug::{self, Bug};
 use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering, constructor, fence};
