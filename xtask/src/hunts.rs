@@ -61,7 +61,7 @@ pub const ALL: &[Hunt] = &[
     hunt(Bug::FlushOneShort, ""),
     hunt(Bug::ForgetCeiling, ""),
     hunt(Bug::SkipACpu, ""),
-    hunt(Bug::WrapUnsafe, ""),
+    hunt(Bug::WrapUnsafe, "workload=abort-storm"),
     hunt(Bug::BatchDrops, "protocol=batched"),
     hunt(Bug::SettleEarly, "protocol=quiescent").by_rules(),
     hunt(Bug::VaReuseEarly, "workload=space-storm"),

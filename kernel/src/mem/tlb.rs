@@ -56,6 +56,7 @@ impl Machine for Hardware {
 
     fn flush(&self, range: PageRange) {
         perturb::at(Point::BeforeFlush);
+        oracle::look();
         // Unchecked, because these were mapped: a check for each page is half the cost of the rest.
         range.addresses().for_each(|address| tlb::flush(VirtAddr::new_truncate(address)));
         oracle::speculate();

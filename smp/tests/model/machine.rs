@@ -2,7 +2,7 @@
 
 use super::checker::{Events, Frame};
 use smp::presence::{self, came_online};
-use smp::primitive::{AtomicBool, AtomicU32, Ordering};
+use smp::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use smp::shootdown::{Protocol, by_name};
 use smp::space::{Loaded, Space, SpaceId};
 use smp::{AtomicCpuSet, CpuId, CpuSet, Machine, PageRange, Step};
@@ -19,7 +19,7 @@ pub struct World {
     tags: usize,
     flushes_under: bool,
     /// Pages that each CPU's hardware was told to drop, a bit each.
-    broadcasts: Vec<AtomicU32>,
+    broadcasts: Vec<AtomicU64>,
     reachable: AtomicCpuSet,
     asleep: AtomicCpuSet,
     lines: Vec<AtomicBool>,
@@ -71,7 +71,7 @@ impl World {
             kernels,
             tags,
             flushes_under,
-            broadcasts: (0..cpus).map(|_| AtomicU32::new(0)).collect(),
+            broadcasts: (0..cpus).map(|_| AtomicU64::new(0)).collect(),
             reachable: AtomicCpuSet::new(),
             asleep: AtomicCpuSet::new(),
             lines: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
@@ -268,7 +268,7 @@ impl Machine for Cpu {
     }
     fn broadcast_flush(&self, range: Option<PageRange>) {
         self.touch();
-        let bits = range.map_or(u32::MAX, |range| range.addresses().map(|address| 1 << (address / PAGE)).sum());
+        let bits = range.map_or(u64::MAX, |range| range.addresses().map(|address| 1 << (address / PAGE)).sum());
         self.world.broadcasts.iter().for_each(|cpu| _ = cpu.fetch_or(bits, Ordering::AcqRel));
         self.world.events.happened();
     }

@@ -9,7 +9,7 @@ use smp::Machine;
 use smp::space::SpaceId;
 
 /// Mappings that are read ahead: the latest.
-const FRESH: usize = 4;
+const FRESH: usize = 16;
 
 /// The slots that were mapped last, as bits.
 static SLOTS: [AtomicU32; FRESH] = [const { AtomicU32::new(0) }; FRESH];
