@@ -202,7 +202,8 @@ impl Drop for AddressSpace {
             |frame| mapped.append(frames::adopt(frame, Use::Mapped)),
             |table| tables.append(frames::adopt(table, Use::Table)),
         );
-        let mut ranges = Ranges::everything();
+        let mut ranges = Ranges::new(0); // everything
+        ranges.push(PageRange { start: LOWEST, pages: mapped.len() as u32 });
         ranges.free_tables();
         let _here = PreemptOff::new();
         let unmapped = Unmapped::in_space(&Hardware, self.0, &mut ranges, (mapped, tables));
