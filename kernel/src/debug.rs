@@ -14,8 +14,7 @@ static PALISADE_LAYOUT: [AtomicU64; Layout::WORDS] = [const { AtomicU64::new(0) 
 
 /// Writes the layout down. At boot.
 pub(crate) fn describe() {
-    let idle = &cpu::boot_cpu().idle;
-    let (name, name_length) = idle.name_offsets();
+    let (name, name_length) = Thread::NAME_OFFSETS;
     let [pending, pending_count, pending_lists, pending_apart] = thread::pending::table();
     let (site_file, site_line) = site_offsets(Location::caller());
     let layout = Layout {

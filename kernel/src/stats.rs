@@ -4,6 +4,7 @@ use crate::cpu::cell::Own;
 use crate::cpu::{self};
 use crate::sync::SpinLock;
 use alloc::boxed::Box;
+use core::mem::offset_of;
 use spin::Once;
 use wire::Histogram;
 
@@ -75,6 +76,10 @@ macro_rules! counters {
 counters! {
     /// Threads started.
     spawned: "threads.spawned",
+    /// Stacks that a spawn took from its CPU's cache.
+    cache_hits: "stacks.cache-hits",
+    /// Spawns that found that cache empty.
+    cache_misses: "stacks.cache-misses",
     /// Stacks unmapped after their threads ended.
     reaped: "stacks.reaped",
     /// Reapings that found any.
@@ -111,6 +116,25 @@ counters! {
     reschedule_ipis: "sched.reschedule-ipis",
     /// Timer ticks.
     ticks: "sched.ticks",
+}
+
+/// Places in [`CpuStats`] for [`count`].
+pub(crate) const SPAWNED: usize = offset_of!(CpuStats, spawned);
+pub(crate) const SWITCHES: usize = offset_of!(CpuStats, switches);
+pub(crate) const CACHE_HITS: usize = offset_of!(CpuStats, cache_hits);
+pub(crate) const CACHE_MISSES: usize = offset_of!(CpuStats, cache_misses);
+
+/// Counts one more on the CPU that this runs on, whichever that is: one instruction, so that it may be anywhere. `place` is one
+/// of the above.
+#[inline(always)]
+pub(crate) fn count(place: usize) {
+    #[cfg(target_os = "none")]
+    // SAFETY: the GS base points to this CPU's `Cpu`, and there is an `Own<u64>` at that place.
+    unsafe {
+        core::arch::asm!("inc qword ptr gs:[{}]", in(reg) cpu::offset::STATS + place, options(nostack));
+    }
+    #[cfg(not(target_os = "none"))]
+    let _ = place;
 }
 
 impl CpuStats {

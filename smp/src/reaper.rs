@@ -2,15 +2,15 @@
 //! and the next one that ends (or an idle CPU) takes all that were left.
 //!
 //! ```text
-//!            (1) leave: OffStack<S>                  (2) take_all
+//!            (1) leave: OffStack<S>                  (2) take
 //!   stack ───────────────────────────▶ pending ───────────────────────▶ Batch<S> ──▶ unmapped, shot down, freed
 //!   its CPU has left it                under the lock                   by value, the lock released
 //! ```
 //! * A stack gets in only as an [`OffStack`], which is made in the switch epilogue alone (invariant I2).
 //! * It comes out by value: no stack is reaped twice.
 //! * Whoever takes has released the lock before it waits for anybody (invariant I3).
-//! * There is room for one stack a CPU, and that is enough: before a CPU leaves a stack it took all that were pending
-//!   and was not preempted since, so of all that are pending it left at most one.
+//! * There is room for one stack a CPU, and that is enough: before a CPU leaves a stack it took all that were pending (it saw
+//!   that there were none) and was not preempted since, so of all that are pending it left at most one.
 
 use crate::MayWait;
 use crate::bug::{self, Bug};
@@ -90,8 +90,37 @@ impl<S, const N: usize> Pending<S, N> {
     }
 }
 
+/// The most stacks that are taken at a time: as many as one shootdown request lists.
+pub const BATCH: usize = crate::ranges::MAX_RANGES;
+
 /// Stacks taken to be reaped.
-pub type Batch<S, const N: usize> = core::iter::Flatten<core::array::IntoIter<Option<S>, N>>;
+#[derive(Debug)]
+pub struct Batch<S> {
+    stacks: [Option<S>; BATCH],
+    count: usize,
+}
+
+impl<S> Batch<S> {
+    /// Takes the latest of `pending`, as many as it has room for.
+    fn of<const N: usize>(pending: &mut Pending<S, N>) -> Self {
+        let mut batch = Self { stacks: [const { None }; BATCH], count: pending.count.min(BATCH) };
+        let kept = pending.count - batch.count;
+        for (to, from) in batch.stacks.iter_mut().zip(&mut pending.stacks[kept..pending.count]) {
+            *to = from.take();
+        }
+        pending.count = kept;
+        batch
+    }
+}
+
+impl<S> Iterator for Batch<S> {
+    type Item = S;
+
+    fn next(&mut self) -> Option<S> {
+        self.count = self.count.checked_sub(1)?;
+        self.stacks[self.count].take()
+    }
+}
 
 impl<L, const N: usize> Reaper<L, N> {
     constructor! {
@@ -138,28 +167,27 @@ impl<L, const N: usize> Reaper<L, N> {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// (2) Takes all that are pending.
-    pub fn take_all<S>(&self, permit: &mut MayWait) -> Batch<S, N>
+    /// (2) Takes what is pending, up to [`BATCH`]. To take all, come back until [`count`](Self::count) says that there are none.
+    pub fn take<S>(&self, permit: &mut MayWait) -> Batch<S>
     where
         L: Lock<Pending<S, N>>,
     {
-        let taken = self.pending.lend(permit, |pending| {
-            self.count.store(0, Ordering::Relaxed);
-            core::mem::replace(pending, Pending::none())
-        });
-        taken.stacks.into_iter().flatten()
+        self.pending.lend(permit, |pending| self.batch_of(pending))
     }
 
-    /// Runs `f` with the lock held, on all that are pending. Only the seeded bug `shootdown-under-lock` wants this.
+    fn batch_of<S>(&self, pending: &mut Pending<S, N>) -> Batch<S> {
+        let batch = Batch::of(pending);
+        self.count.store(pending.count, Ordering::Relaxed);
+        batch
+    }
+
+    /// Runs `f` with the lock held, on what [`take`](Self::take) would take. Only the seeded bug `shootdown-under-lock` wants this.
     #[cfg(feature = "seeded-bugs")]
-    pub fn take_all_under_lock<S>(&self, f: impl FnOnce(Batch<S, N>))
+    pub fn take_under_lock<S>(&self, f: impl FnOnce(Batch<S>))
     where
         L: Lock<Pending<S, N>>,
     {
-        self.pending.with(|pending| {
-            self.count.store(0, Ordering::Relaxed);
-            f(core::mem::replace(pending, Pending::none()).stacks.into_iter().flatten());
-        });
+        self.pending.with(|pending| f(self.batch_of(pending)));
     }
 }
 
@@ -174,15 +202,33 @@ mod tests {
         Reaper::new(spin::Mutex::new(Pending::none()))
     }
 
+    fn take_all<const N: usize>(reaper: &Simple<N>) -> Vec<u32> {
+        let mut taken = Vec::new();
+        while reaper.count() > 0 {
+            taken.extend(reaper.take(&mut MayWait::checked()));
+        }
+        taken
+    }
+
     #[test]
-    fn what_is_left_is_taken_once_and_in_order() {
+    fn what_is_left_is_taken_once() {
         let reaper = reaper::<4>();
         for stack in 0..4 {
             reaper.leave(OffStack::from_epilogue(stack)).unwrap();
         }
         assert_eq!(reaper.count(), 4);
-        assert_eq!(reaper.take_all(&mut MayWait::checked()).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        assert_eq!((reaper.count(), reaper.take_all(&mut MayWait::checked()).count()), (0, 0));
+        assert_eq!(take_all(&reaper), [3, 2, 1, 0]);
+        assert_eq!((reaper.count(), take_all(&reaper).len()), (0, 0));
+    }
+
+    #[test]
+    fn more_than_a_batch_are_taken_one_batch_after_the_other() {
+        let reaper = reaper::<20>();
+        for stack in 0..20 {
+            reaper.leave(OffStack::from_epilogue(stack)).unwrap();
+        }
+        let sizes: Vec<usize> = (0..4).map(|_| reaper.take(&mut MayWait::checked()).count()).collect();
+        assert_eq!((sizes, reaper.count()), (vec![8, 8, 4, 0], 0));
     }
 
     #[test]
@@ -190,7 +236,7 @@ mod tests {
         let reaper = reaper::<1>();
         reaper.leave(OffStack::from_epilogue(7)).unwrap();
         assert_eq!(reaper.leave(OffStack::from_epilogue(8)).unwrap_err().0, OffStack::from_epilogue(8));
-        assert_eq!(reaper.take_all(&mut MayWait::checked()).collect::<Vec<_>>(), [7]);
+        assert_eq!(take_all(&reaper), [7]);
     }
 
     #[test]
@@ -199,8 +245,7 @@ mod tests {
         const EACH: u32 = 20_000;
         let reaper = reaper::<CPUS>();
         let seen = Mutex::new(vec![0u8; CPUS * EACH as usize]);
-        let note = |batch: Batch<u32, CPUS>| {
-            let batch: Vec<u32> = batch.collect();
+        let note = |batch: Vec<u32>| {
             let mut seen = seen.lock().unwrap();
             batch.iter().for_each(|stack| seen[*stack as usize] += 1);
         };
@@ -209,13 +254,13 @@ mod tests {
                 let (reaper, note) = (&reaper, &note);
                 scope.spawn(move || {
                     for stack in 0..EACH {
-                        note(reaper.take_all(&mut MayWait::checked()));
+                        note(take_all(reaper));
                         reaper.leave(OffStack::from_epilogue(cpu * EACH + stack)).unwrap();
                     }
                 });
             }
         });
-        note(reaper.take_all(&mut MayWait::checked()));
+        note(take_all(&reaper));
         assert!(seen.lock().unwrap().iter().all(|times| *times == 1));
     }
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::SpinLock;
-use kernel::thread::{self, Unparker};
+use kernel::thread::{self, Handle};
 
 /// Looks that a thread takes before it lets its CPU go: enough to leave together where CPUs run in parallel, few enough
 /// not to hold up a host with fewer cores than the guest has CPUs.
@@ -15,7 +15,7 @@ const LOOKS: u32 = 64;
 pub struct Barrier {
     arrived: AtomicUsize,
     opened: AtomicUsize,
-    waiting: SpinLock<Vec<Unparker>>,
+    waiting: SpinLock<Vec<Handle>>,
 }
 
 impl Default for Barrier {
@@ -42,7 +42,7 @@ impl Barrier {
             self.arrived.store(0, Ordering::Relaxed);
             self.opened.store(round.wrapping_add(1), Ordering::Release);
             let waiting = core::mem::take(&mut *self.waiting.lock());
-            waiting.into_iter().for_each(Unparker::unpark);
+            waiting.into_iter().for_each(Handle::unpark);
             return;
         }
         let closed = || self.opened.load(Ordering::Acquire) == round;
@@ -59,7 +59,7 @@ impl Barrier {
                 if !closed() {
                     return;
                 }
-                waiting.push(Unparker::current());
+                waiting.push(thread::current());
             }
             thread::park();
         }

@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod account;
 mod barrier;
+mod bench;
 mod failure;
 mod random;
 mod results;
@@ -24,5 +25,6 @@ pub fn main() -> Result<(), &'static str> {
     match kernel::options().run {
         Run::Stress => run::stress(),
         Run::Test => selftest::run(kernel::options().test),
+        Run::Bench => bench::run(),
     }
 }

@@ -1,4 +1,4 @@
-//! What is built for the guest: the kernel image (two kinds) and the loader.
+//! What is built for the guest: the kernel image (three kinds) and the loader.
 
 use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ pub enum Kind {
     Release,
     /// With faults that `bug=` can put back.
     SeededBugs,
+    /// Without the checks of how locks are used, which cost more than the locks: to be measured.
+    Lean,
 }
 
 impl Kind {
@@ -21,6 +23,7 @@ impl Kind {
         match self {
             Self::Release => "guest",
             Self::SeededBugs => "guest-seeded-bugs",
+            Self::Lean => "guest-lean",
         }
     }
 }
@@ -58,9 +61,11 @@ fn build(package: &str, kind: Kind) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).args(["build", "--quiet", "--release", "--target", TARGET, "--package", package]);
     cargo.arg("--target-dir").arg(&into);
-    if kind == Kind::SeededBugs {
-        cargo.args(["--features", "seeded-bugs"]);
-    }
+    match kind {
+        Kind::Release => &mut cargo,
+        Kind::SeededBugs => cargo.args(["--features", "seeded-bugs"]),
+        Kind::Lean => cargo.arg("--no-default-features"),
+    };
     // The flags that the kernel needs stand in .cargo/config.toml, and either variable would replace them.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         cargo.env_remove(variable);

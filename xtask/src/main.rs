@@ -22,6 +22,8 @@ enum Command {
     Bugs(cmd::bugs::Args),
     /// Run the same workload under each protocol and reaping policy, in turn, and compare what they cost.
     Compare(cmd::compare::Args),
+    /// Measure what threads cost.
+    Bench(cmd::bench::Args),
     /// Run the protocols under the model checkers.
     Model(cmd::model::Args),
     /// Boot a stress run under gdb.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Stress(args) => cmd::stress::run(*args),
         Command::Bugs(args) => cmd::bugs::run(args),
         Command::Compare(args) => cmd::compare::run(args),
+        Command::Bench(args) => cmd::bench::run(args),
         Command::Model(args) => cmd::model::run(args),
         Command::Debug(args) => cmd::debug::run(*args),
         Command::Test(args) => cmd::test::run(args),

@@ -11,7 +11,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use wire::debug::{HELD, HeldLock};
 
-/// The latest [`HELD`] of them. Belongs to its CPU; others may look.
+/// The latest [`HELD`] of them. Belongs to its CPU; others may look. An image that does not check knows only how many there are.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Held {
@@ -42,16 +42,15 @@ impl Held {
     #[inline(always)]
     pub(crate) fn push(&self, name: &&'static str, class: Class, site: &'static Location<'static>) {
         let count = self.count.get();
+        self.count.set(count.wrapping_add(1));
+        if !checks::ON {
+            return;
+        }
         if let Some(place) = self.names.get(count as usize) {
             place.store(ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
-            if checks::ON {
-                self.sites[count as usize].set(site);
-            }
+            self.sites[count as usize].set(site);
         }
-        self.count.set(count + 1);
-        if checks::ON {
-            self.classes.set(self.classes.get() | bit(class));
-        }
+        self.classes.set(self.classes.get() | bit(class));
     }
 
     /// It was given up. Mostly the latest one.
@@ -59,9 +58,10 @@ impl Held {
     pub(crate) fn pop(&self, name: &&'static str, class: Class) {
         let count = self.count.get().wrapping_sub(1);
         self.count.set(count);
-        if checks::ON {
-            self.classes.set(self.classes.get() & !bit(class));
+        if !checks::ON {
+            return;
         }
+        self.classes.set(self.classes.get() & !bit(class));
         let last = self.names.get(count as usize).map(|place| place.load(Ordering::Relaxed));
         if last != Some(ptr::from_ref(name).cast_mut()) {
             self.pop_other(name, count);

@@ -11,8 +11,8 @@ pub(crate) mod entry;
 pub(crate) mod held;
 
 use crate::stats::CpuStats;
-use crate::thread::Thread;
 use crate::thread::queue::{RunQueue, Sleepers};
+use crate::thread::{Home, StackCache, Thread};
 use crate::trace::ring::Ring;
 use crate::trap::report::Snapshot;
 use crate::trap::watchdog::Watchdog;
@@ -75,6 +75,8 @@ pub struct Cpu {
     pub(crate) run_queue: RunQueue,
     /// Threads that wait for a time.
     pub(crate) sleepers: Sleepers,
+    /// Stacks that are kept mapped for the next threads.
+    pub(crate) stacks: StackCache,
     /// Runs when nothing else does; stands in for a thread while the CPU boots.
     pub(crate) idle: Thread,
     pub(crate) stats: CpuStats,
@@ -116,7 +118,8 @@ impl Cpu {
             apic: apic::Slot::new(),
             run_queue: RunQueue::new(),
             sleepers: Sleepers::new(),
-            idle: Thread::new(),
+            stacks: StackCache::new(),
+            idle: Thread::new(Home::Cpu),
             stats: CpuStats::new(),
             trace: Ring::new(),
         }
@@ -151,6 +154,7 @@ pub(crate) mod offset {
     pub(crate) const TRACE: usize = offset_of!(Cpu, trace);
     pub(crate) const NEED_RESCHED: usize = offset_of!(Cpu, need_resched);
     pub(crate) const RUNS_THREADS: usize = offset_of!(Cpu, runs_threads);
+    pub(crate) const STATS: usize = offset_of!(Cpu, stats);
 }
 
 /// The CPU that this runs on, at the moment of the call: a thread that can be preempted may be elsewhere by the next

@@ -87,6 +87,17 @@ impl FrameList {
         self.count += other.count;
     }
 
+    /// A list as the numbers of its first and its last frame, for whoever keeps its length.
+    pub(super) fn into_ends(self) -> (u32, u32) {
+        let list = ManuallyDrop::new(self);
+        (list.first, list.last)
+    }
+
+    /// The list of `count` frames behind guarded mappings of which [`into_ends`](Self::into_ends) gave the ends.
+    pub(super) const fn from_ends(first: u32, last: u32, count: usize) -> Self {
+        Self { first, last, count, usage: Use::Mapped }
+    }
+
     /// How many frames.
     pub(crate) const fn len(&self) -> usize {
         self.count
@@ -169,13 +180,30 @@ pub(crate) unsafe fn init(
 impl Table {
     /// # Panics
     /// If the frame is not used as `from`: it is freed twice, or was never handed out.
-    fn set_use(&mut self, frame: u32, from: Use, to: Use) {
+    #[inline(always)]
+    fn in_use_as(&mut self, frame: u32, from: Use) -> &mut Info {
         let info = &mut self.info[frame as usize];
-        assert!(info.usage == from, "frame {frame:#x} is {:?}, not {from:?}", info.usage);
-        info.usage = to;
-        self.counts[from as usize] -= 1;
-        self.counts[to as usize] += 1;
+        if info.usage != from {
+            misused(frame, info.usage, from);
+        }
+        info
     }
+
+    /// So many frames have gone from one use to another.
+    fn recount(&mut self, frames: usize, from: Use, to: Use) {
+        self.counts[from as usize] -= frames;
+        self.counts[to as usize] += frames;
+    }
+
+    fn set_use(&mut self, frame: u32, from: Use, to: Use) {
+        self.in_use_as(frame, from).usage = to;
+        self.recount(1, from, to);
+    }
+}
+
+#[cold]
+fn misused(frame: u32, usage: Use, not: Use) -> ! {
+    panic!("frame {frame:#x} is {usage:?}, not {not:?}");
 }
 
 /// Hands out `count` frames, contents as they happen to be.
@@ -183,17 +211,30 @@ impl Table {
 /// # Errors
 /// [`OutOfFrames`] if there are fewer; then none is handed out.
 pub(crate) fn allocate(count: usize, usage: Use) -> Result<FrameList, OutOfFrames> {
+    allocate_each(count, usage, |_| ())
+}
+
+/// As [`allocate`], and runs `f` on the address of each frame, in order. `f` must not come back to this module.
+///
+/// # Errors
+/// As for [`allocate`].
+#[inline]
+pub(super) fn allocate_each(count: usize, usage: Use, mut f: impl FnMut(u64)) -> Result<FrameList, OutOfFrames> {
     let mut table = TABLE.lock();
     if table.counts[Use::Free as usize] < count {
         return Err(OutOfFrames);
     }
     let mut list = FrameList { first: if count == 0 { NONE } else { table.free }, last: NONE, count, usage };
+    let mut frame = table.free;
     for _ in 0..count {
-        let frame = table.free;
-        table.set_use(frame, Use::Free, usage);
+        let info = table.in_use_as(frame, Use::Free);
+        info.usage = usage;
         list.last = frame;
-        table.free = table.info[frame as usize].next;
+        frame = info.next;
+        f(u64::from(list.last) * PAGE_SIZE);
     }
+    table.free = frame;
+    table.recount(count, Use::Free, usage);
     Ok(list)
 }
 
@@ -204,13 +245,17 @@ pub(crate) fn free(list: FrameList) {
         return;
     }
     let mut table = TABLE.lock();
-    let mut frame = list.first;
-    for _ in 0..list.count {
-        table.set_use(frame, list.usage, Use::Free);
-        frame = table.info[frame as usize].next;
+    let (mut frame, free) = (list.first, table.free);
+    for at in 1..=list.count {
+        let info = table.in_use_as(frame, list.usage);
+        info.usage = Use::Free;
+        frame = info.next;
+        if at == list.count {
+            info.next = free;
+        }
     }
-    table.info[list.last as usize].next = table.free;
     table.free = list.first;
+    table.recount(list.count, list.usage, Use::Free);
 }
 
 /// Hands out one cleared frame for a page table. The kernel's own are never freed.

@@ -11,7 +11,7 @@
 //! ([`take_down`], invariant I1).
 
 use super::custody::{self, Held};
-use super::frames::{self, FrameList, Use};
+use super::frames::{self, FrameList, OutOfFrames, Use};
 use super::oracle;
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId, SlotList};
@@ -89,8 +89,8 @@ impl fmt::Display for UnmapError {
 impl core::error::Error for MapError {}
 impl core::error::Error for UnmapError {}
 
-impl From<frames::OutOfFrames> for MapError {
-    fn from(_: frames::OutOfFrames) -> Self {
+impl From<OutOfFrames> for MapError {
+    fn from(_: OutOfFrames) -> Self {
         Self::OutOfFrames
     }
 }
@@ -132,7 +132,7 @@ impl GuardedMapping {
             }
         }
         let slot = slots::allocate(pages, guard).ok_or(MapError::OutOfAddresses)?;
-        let address = slot.end() - pages * PAGE_SIZE;
+        let address = slot.start_of(pages);
         if let Err(error) = paging::map_foreign(address, physical, pages, access) {
             slots::free(slot);
             return Err(error.into());
@@ -197,7 +197,7 @@ impl Drop for GuardedMapping {
         let _shield = Shield::new();
         let kind = self.0.kind();
         assert!(self.0.claim(kind), "an owned mapping is mapped");
-        take_down(core::iter::once(self.0), kind == Kind::Memory, &mut may_wait(0));
+        take_down(core::iter::once((self.0, kind == Kind::Memory)), &mut may_wait(0));
     }
 }
 
@@ -213,7 +213,7 @@ pub fn unmap(address: u64) -> Result<(), UnmapError> {
     let kind = match slot.kind() {
         loose @ (Kind::LooseMemory | Kind::LooseForeign) => loose,
         Kind::Memory | Kind::Foreign => return Err(UnmapError::IsOwned(address)),
-        Kind::Stack => return Err(UnmapError::IsStack(address)),
+        Kind::Stack | Kind::Lent | Kind::View => return Err(UnmapError::IsStack(address)),
         Kind::Empty => return Err(UnmapError::NotMapped(address)),
     };
     if !slot.claim(kind) {
@@ -224,7 +224,7 @@ pub fn unmap(address: u64) -> Result<(), UnmapError> {
         slot.describe(slot.pages(), kind);
         return Err(UnmapError::NotMapped(address));
     }
-    take_down(core::iter::once(slot), kind == Kind::LooseMemory, &mut may_wait(0));
+    take_down(core::iter::once((slot, kind == Kind::LooseMemory)), &mut may_wait(0));
     Ok(())
 }
 
@@ -250,29 +250,117 @@ pub(crate) fn map_fresh(pages: u64, guard: u64, fill: Fill, access: Access, kind
 }
 
 fn fill_slot(slot: SlotId, pages: u64, fill: Fill, access: Access, kind: Kind) -> Result<(), MapError> {
-    let frames = frames::allocate(pages as usize, Use::Mapped)?;
-    if fill == Fill::Zeros {
-        frames.for_each(frames::clear);
-    }
-    if let Err((error, frames)) = paging::map_frames(slot.end() - pages * PAGE_SIZE, frames, access) {
-        frames::free(frames);
-        return Err(error.into());
-    }
+    let word = match fill {
+        Fill::AsIs => None,
+        Fill::Zeros => Some(0),
+    };
+    map_frames(slot, pages, word, access)?;
     slot.describe(pages, kind);
+    slot.set_clean(fill == Fill::Zeros);
     emit(Event::Map { slot: slot.into_bits(), pages });
     oracle::mapped(slot);
     Ok(())
 }
 
+/// Maps the `pages` pages of kernel memory from `memory` on once more, as a stack between guards, in a fresh slot.
+pub(crate) fn map_view(memory: u64, pages: u64, guard: u64) -> Result<SlotId, MapError> {
+    if pages == 0 || guard == 0 {
+        return Err(MapError::Zero);
+    }
+    let slot = slots::allocate(pages, guard).ok_or(MapError::OutOfAddresses)?;
+    let start = slot.start_of(pages);
+    let each = (0..pages).map(|page| (page * PAGE_SIZE, paging::translate(memory + page * PAGE_SIZE)));
+    let mut mapped = 0;
+    let done = each.clone().try_for_each(|(offset, physical)| {
+        let physical = physical.ok_or(MapError::Unaligned(memory + offset))?;
+        paging::map_foreign(start + offset, physical, 1, Access::ReadWrite)?;
+        mapped += 1;
+        Ok(())
+    });
+    if let Err(error) = done {
+        // Nobody has seen what was mapped: no CPU has to be told.
+        paging::unmap(start, mapped, |_| ());
+        slots::free(slot);
+        return Err(error);
+    }
+    slot.describe(pages, Kind::View);
+    emit(Event::Map { slot: slot.into_bits(), pages });
+    Ok(slot)
+}
+
+/// Fills what is mapped in the slot with zeros.
+pub(crate) fn clear_memory(slot: SlotId) {
+    let (start, pages) = slot.extent();
+    // SAFETY: the caller has what is mapped there, and nobody uses it.
+    unsafe { clear_words(start, pages * PAGE_SIZE) }
+}
+
+/// Fills those pages of a stack that may have been written to since it was last taken with zeros.
+#[inline]
+pub(crate) fn clear_dirty(slot: SlotId) {
+    let Ok(Some(entries)) = slot.entries() else { return clear_memory(slot) };
+    if !slot.is_clean() {
+        slot.set_clean(true);
+        return clear_memory(slot);
+    }
+    let (start, pages) = slot.extent();
+    let first = slot.first_page(pages);
+    for page in 0..pages {
+        if entries.was_written(first.wrapping_add(page)) {
+            // SAFETY: as above.
+            unsafe { clear_words(start.wrapping_add(page * PAGE_SIZE), PAGE_SIZE) }
+        }
+    }
+}
+
+/// # Safety
+/// The range is the caller's, mapped, and of whole words.
+#[inline]
+unsafe fn clear_words(start: u64, bytes: u64) {
+    // SAFETY: by the caller's promise.
+    unsafe { core::ptr::write_bytes(start as *mut u64, 0, (bytes / 8) as usize) }
+}
+
+/// Maps fresh frames, filled with a word if one is given, in a slot in which nothing is mapped. The slot keeps the list of them.
+fn map_frames(slot: SlotId, pages: u64, word: Option<u64>, access: Access) -> Result<(), OutOfFrames> {
+    let frames = match slot.entries()? {
+        Some(entries) => {
+            let mut page = slot.first_page(pages);
+            frames::allocate_each(pages as usize, Use::Mapped, |frame| {
+                if let Some(word) = word {
+                    frames::fill(frame, word);
+                }
+                entries.map(page, frame, access);
+                page = page.wrapping_add(1);
+            })?
+        }
+        None => {
+            let frames = frames::allocate(pages as usize, Use::Mapped)?;
+            if let Some(word) = word {
+                frames.for_each(|frame| frames::fill(frame, word));
+            }
+            match paging::map_frames(slot.start_of(pages), &frames, access) {
+                Ok(()) => frames,
+                Err(error) => {
+                    frames::free(frames);
+                    return Err(error);
+                }
+            }
+        }
+    };
+    slot.set_frames(frames);
+    Ok(())
+}
+
 /// Unmaps all of `taken` with one shootdown; once no CPU can use them any more, the slots come free, and the frames if they
-/// are the allocator's. How many slots there were. The caller has claimed them: nobody else takes them down.
-pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool, permit: &mut MayWait) -> usize {
+/// are the allocator's, which is said of each. How many slots there were. The caller has claimed them: nobody else takes them down.
+pub(crate) fn take_down(taken: impl Iterator<Item = (SlotId, bool)>, permit: &mut MayWait) -> usize {
     let begun = time::now();
     let mut ranges = Ranges::new(tlb::flush_ceiling());
     let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty(), begun, pages: 0 };
     let mut count = 0;
-    for slot in taken {
-        clear(slot, &mut ranges, owned.then_some(&mut held.frames));
+    for (slot, owns_frames) in taken {
+        clear(slot, &mut ranges, owns_frames.then_some(&mut held.frames));
         if bug::armed(Bug::SlotReuseEarly) {
             slots::free(slot);
         } else {
@@ -288,27 +376,31 @@ pub(crate) fn take_down(taken: impl Iterator<Item = SlotId>, owned: bool, permit
 }
 
 /// Clears the slot's page-table entries; its frames join `frames`, if there is such a list.
-fn clear(slot: SlotId, ranges: &mut Ranges, mut frames: Option<&mut FrameList>) {
+fn clear(slot: SlotId, ranges: &mut Ranges, frames: Option<&mut FrameList>) {
     let (start, pages) = slot.extent();
     emit(Event::Unmap { slot: slot.into_bits(), pages });
-    let keep = |frame| {
-        if let Some(frames) = &mut frames {
-            frames.append(frames::adopt(frame, Use::Mapped));
-        }
-    };
-    if bug::armed(Bug::ClearAfterFlush) {
-        (0..pages).filter_map(|page| paging::translate(start + page * PAGE_SIZE)).map(|frame| frame.0).for_each(keep);
-    } else {
-        paging::unmap(start, pages, keep);
+    if !bug::armed(Bug::ClearAfterFlush) {
+        clear_entries(slot, start, pages);
+    }
+    if let Some(frames) = frames {
+        frames.append(slot.take_frames());
     }
     ranges.push(PageRange { start, pages: pages as u32 });
 }
 
+fn clear_entries(slot: SlotId, start: u64, pages: u64) {
+    match slot.entries() {
+        Ok(Some(entries)) => entries.unmap(slot.first_page(pages), pages),
+        _ => paging::unmap(start, pages, |_| ()),
+    }
+}
+
 /// Every CPU has flushed: the moment at which the fault `clear-after-flush` clears the entries.
+#[inline]
 pub(super) fn clear_late(slot: SlotId) {
     if bug::armed(Bug::ClearAfterFlush) {
         let (start, pages) = slot.extent();
-        paging::unmap(start, pages, |_| ());
+        clear_entries(slot, start, pages);
     }
 }
 
@@ -336,7 +428,7 @@ impl Window {
     /// Where it begins, mapped or not.
     #[must_use]
     pub fn start(&self) -> u64 {
-        self.slot.end() - self.room * PAGE_SIZE
+        self.slot.start_of(self.room)
     }
 
     /// Maps fresh frames, each filled with the word `pattern`, at the same addresses as ever.
@@ -349,12 +441,7 @@ impl Window {
     pub fn map(&mut self, pattern: u64) -> Result<(), MapError> {
         let _shield = Shield::new();
         assert!(self.slot.pages() == 0, "the window is mapped");
-        let list = frames::allocate(self.room as usize, Use::Mapped)?;
-        list.for_each(|frame| frames::fill(frame, pattern));
-        if let Err((error, list)) = paging::map_frames(self.start(), list, Access::ReadWrite) {
-            frames::free(list);
-            return Err(error.into());
-        }
+        map_frames(self.slot, self.room, Some(pattern), Access::ReadWrite)?;
         self.slot.describe(self.room, Kind::Memory);
         emit(Event::Map { slot: self.slot.into_bits(), pages: self.room });
         oracle::mapped(self.slot);

@@ -77,10 +77,11 @@ impl Heap {
             return Err(OutOfFrames);
         }
         let frames = frames::allocate((bytes / PAGE_SIZE) as usize, Use::Heap)?;
-        if let Err((error, frames)) = paging::map_frames(self.filled, frames, Access::ReadWrite) {
+        if let Err(error) = paging::map_frames(self.filled, &frames, Access::ReadWrite) {
             frames::free(frames);
             return Err(error);
         }
+        frames::disown(frames); // for ever
         let from = self.filled as *mut u8;
         self.filled += bytes;
         let to = self.filled as *mut u8;

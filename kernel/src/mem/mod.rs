@@ -17,6 +17,7 @@ pub(crate) mod custody;
 pub(crate) mod frames;
 pub(crate) mod guarded;
 pub(crate) mod heap;
+pub(crate) mod lender;
 pub(crate) mod oracle;
 pub(crate) mod paging;
 pub(crate) mod probe;

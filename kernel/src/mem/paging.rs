@@ -131,20 +131,13 @@ impl Root {
         (0..pages).map(|page| address + page * PAGE_SIZE).find(|at| wanted(value(at)))
     }
 
-    /// Maps the frames of `list`, in order, from `address` on, and owns them from now on. The pages were not mapped, so no
-    /// TLB knows them and no CPU has to be told.
+    /// Maps the frames of `list`, in order, from `address` on. The pages were not mapped, so no TLB knows them and no CPU has to
+    /// be told.
     ///
     /// # Errors
-    /// [`OutOfFrames`] gives the list back if there is no memory for a table; then nothing is mapped.
-    pub(super) fn map_frames(
-        &mut self,
-        address: u64,
-        list: FrameList,
-        access: Access,
-    ) -> Result<(), (OutOfFrames, FrameList)> {
-        if let Err(error) = self.create_all(address, list.len() as u64) {
-            return Err((error, list));
-        }
+    /// [`OutOfFrames`] if there is no memory for a table; then nothing is mapped.
+    pub(super) fn map_frames(&mut self, address: u64, list: &FrameList, access: Access) -> Result<(), OutOfFrames> {
+        self.create_all(address, list.len() as u64)?;
         let mut at = address;
         list.for_each(|frame| {
             let slot = self.find(at).expect("the tables were just created");
@@ -152,7 +145,6 @@ impl Root {
             slot.store(frame | access.flags().bits(), Ordering::Release);
             at += PAGE_SIZE;
         });
-        frames::disown(list);
         Ok(())
     }
 
@@ -243,6 +235,68 @@ impl Root {
     }
 }
 
+/// The page-table entries of a range of the kernel's that lies in one table. The kernel's tables are never freed, so they stay
+/// where they are; whoever has the range has its entries, and needs no lock to change them.
+#[derive(Clone, Copy)]
+pub(super) struct Entries(*const AtomicU64);
+
+impl Entries {
+    /// Bytes of the largest range that may lie in one table.
+    pub(super) const SPAN: u64 = ENTRIES * PAGE_SIZE;
+
+    /// The entries from `address` on, which the caller has up to the end of the range; a table is made if there is none.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] if there is no memory for a table.
+    pub(super) fn create(address: u64) -> Result<Self, OutOfFrames> {
+        let mut root = ROOT.lock();
+        if bug::armed(Bug::LockOrder) {
+            drop(core::hint::black_box(Box::new(address)));
+        }
+        root.create(address, 1).map(|first| Self(first))
+    }
+
+    pub(super) fn into_raw(self) -> *mut AtomicU64 {
+        self.0.cast_mut()
+    }
+
+    pub(super) fn from_raw(raw: *mut AtomicU64) -> Option<Self> {
+        (!raw.is_null()).then_some(Self(raw))
+    }
+
+    #[inline]
+    fn entry(self, page: u64) -> &'static AtomicU64 {
+        // SAFETY: in the table in which `create` found the first, by the caller's promise to stay in its range; see `entry`.
+        unsafe { &*self.0.add(page as usize) }
+    }
+
+    /// Maps the page with this number of the range, which was not mapped: no TLB knows it, and no CPU has to be told.
+    #[inline]
+    pub(super) fn map(self, page: u64, frame: u64, access: Access) {
+        let entry = self.entry(page);
+        debug_assert!(entry.load(Ordering::Relaxed) == 0, "page {page} of a slot is mapped already");
+        entry.store(frame | access.flags().bits(), Ordering::Release);
+    }
+
+    /// Whether the page with this number was written to since it was mapped: the dirty bit, which nobody clears.
+    #[inline]
+    pub(super) fn was_written(self, page: u64) -> bool {
+        self.entry(page).load(Ordering::Relaxed) & Flags::DIRTY.bits() != 0
+    }
+
+    /// Clears the entries of `pages` pages from the one with this number on. TLBs may still hold the translations.
+    ///
+    /// # Panics
+    /// If one of the pages is not mapped.
+    #[inline]
+    pub(super) fn unmap(self, first: u64, pages: u64) {
+        for page in first..first.wrapping_add(pages) {
+            let value = self.entry(page).swap(0, Ordering::AcqRel);
+            assert!(is_present(value), "page {page} of a slot is unmapped, and was not mapped");
+        }
+    }
+}
+
 /// A range of the kernel image.
 pub(crate) struct Section {
     pub(crate) start: u64,
@@ -305,8 +359,8 @@ pub(crate) fn map_device_page(physical: u64) -> u64 {
 /// Maps the frames of `list`, in order, from `address` on; see [`Root::map_frames`].
 ///
 /// # Errors
-/// [`OutOfFrames`] gives the list back if there is no memory for a table; then nothing is mapped.
-pub(crate) fn map_frames(address: u64, list: FrameList, access: Access) -> Result<(), (OutOfFrames, FrameList)> {
+/// [`OutOfFrames`] if there is no memory for a table; then nothing is mapped.
+pub(crate) fn map_frames(address: u64, list: &FrameList, access: Access) -> Result<(), OutOfFrames> {
     ROOT.lock().map_frames(address, list, access)
 }
 
@@ -327,11 +381,7 @@ pub(crate) fn map_foreign(address: u64, physical: PhysAddr, pages: u64, access: 
 /// # Panics
 /// If one of the pages is not mapped.
 pub(crate) fn unmap(address: u64, pages: u64, each: impl FnMut(u64)) {
-    let mut root = ROOT.lock();
-    if bug::armed(Bug::LockOrder) {
-        drop(core::hint::black_box(Box::new(address)));
-    }
-    root.unmap(address, pages, 0, each);
+    ROOT.lock().unmap(address, pages, 0, each);
 }
 
 /// The physical address behind a page that is mapped by 4 KiB pages.

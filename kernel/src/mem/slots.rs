@@ -6,13 +6,19 @@
 //! told shows.
 
 use super::PAGE_SIZE;
+use super::frames::{FrameList, OutOfFrames};
+use super::lender::Lender;
+use super::paging::Entries;
 use crate::sync::SpinLock;
 use crate::thread::{PreemptOff, Thread};
 use alloc::boxed::Box;
+use core::fmt;
 use core::num::NonZeroU32;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 use wire::record::Guard;
+use wire::trace::event::SlotName;
 
 const START: u64 = 0xffff_d000_0000_0000;
 /// Bytes of one class's window.
@@ -24,25 +30,36 @@ const SMALLEST: u64 = 4;
 pub(super) const RANGE: (u64, u64) = (START, CLASSES as u64 * WINDOW);
 const CHUNK: u32 = 256;
 const CHUNKS: usize = 256;
-const NONE: u32 = u32::MAX;
 
-/// A slot's number: class in the upper half, number in the class + 1 in the lower.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A slot: what stands for it is a reference to its entry, which lives for ever.
+#[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(crate) struct SlotId(NonZeroU32);
+pub(crate) struct SlotId(&'static Slot);
 
 /// What is known about a slot; read by fault handlers at any moment.
 struct Slot {
+    /// Class in the upper half, number in the class + 1 in the lower.
+    bits: NonZeroU32,
+    /// First byte past the slot.
+    end: u64,
     /// The next of the list that it is in.
-    next: AtomicU32,
+    next: AtomicPtr<Slot>,
     /// Pages mapped in it; 0 if none.
     pages: AtomicU32,
     /// Pages of its rear guard.
     guard: AtomicU32,
     /// What is mapped: a [`Kind`].
     kind: AtomicU32,
+    /// The first and the last of the frames that are mapped in it, which are chained ([`FrameList`]).
+    frames: [AtomicU32; 2],
+    /// The page-table entries of the slot, once there is a table for it; see [`SlotId::entries`].
+    entries: AtomicPtr<AtomicU64>,
     /// The thread whose stack it is.
     owner: AtomicPtr<Thread>,
+    /// Who lends the memory that is mapped in it, if somebody does.
+    lender: AtomicPtr<Lender>,
+    /// A page of it whose dirty bit is not set holds zeros.
+    is_clean: AtomicBool,
 }
 
 /// What a slot holds.
@@ -55,24 +72,31 @@ pub(crate) enum Kind {
     Memory,
     /// Frames of somebody else, owned by a value.
     Foreign,
-    /// A thread's or a CPU's stack.
+    /// A thread's or a CPU's stack, freed when that is left.
     Stack,
     /// Frames of the allocator, known by their address alone.
     LooseMemory,
     /// Frames of somebody else, known by their address alone.
     LooseForeign,
+    /// A stack that its owner lends to one thread after the other.
+    Lent,
+    /// A thread's stack, on frames of somebody else.
+    View,
 }
 
 struct FreeList {
-    head: u32,
+    head: *const Slot,
     /// Slots from this number on were never handed out.
     fresh: u32,
     live: u32,
 }
 
+// SAFETY: the pointers are null or to slots, which live for ever and are `Sync`.
+unsafe impl Send for FreeList {}
+
 static CHUNK_TABLE: [[Once<Box<[Slot]>>; CHUNKS]; CLASSES] = [const { [const { Once::new() }; CHUNKS] }; CLASSES];
 static FREE: [SpinLock<FreeList>; CLASSES] =
-    [const { SpinLock::new("slots", FreeList { head: NONE, fresh: 0, live: 0 }) }; CLASSES];
+    [const { SpinLock::new("slots", FreeList { head: ptr::null(), fresh: 0, live: 0 }) }; CLASSES];
 
 static CHUNKS_MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -98,103 +122,239 @@ pub enum Region {
     Empty,
 }
 
+impl PartialEq for SlotId {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for SlotId {}
+
+impl fmt::Debug for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", SlotName(self.into_bits()))
+    }
+}
+
+const fn bits(class: usize, number: u32) -> NonZeroU32 {
+    NonZeroU32::new((class as u32) << 16 | (number + 1)).expect("never 0")
+}
+
 impl SlotId {
-    fn new(class: usize, number: u32) -> Self {
-        Self(NonZeroU32::new((class as u32) << 16 | (number + 1)).expect("never 0"))
+    /// The slot with this number in this class, if it was ever handed out.
+    fn find(class: usize, number: u32) -> Option<Self> {
+        let chunk = CHUNK_TABLE[class][(number / CHUNK) as usize].get()?;
+        Some(Self(&chunk[(number % CHUNK) as usize]))
     }
 
     const fn class(self) -> usize {
-        (self.0.get() >> 16) as usize
-    }
-
-    const fn number(self) -> u32 {
-        (self.0.get() & 0xffff) - 1
-    }
-
-    fn slot(self) -> &'static Slot {
-        let (class, number) = (self.class(), self.number());
-        let chunk = CHUNK_TABLE[class][(number / CHUNK) as usize].get().expect("made when it was first handed out");
-        &chunk[(number % CHUNK) as usize]
-    }
-
-    /// First byte past the slot.
-    const fn slot_end(self) -> u64 {
-        START + self.class() as u64 * WINDOW + (self.number() as u64 + 1) * size(self.class())
+        (self.0.bits.get() >> 16) as usize
     }
 
     /// First byte past the mapping.
+    #[inline]
     pub(crate) fn end(self) -> u64 {
-        self.slot_end() - u64::from(self.slot().guard.load(Ordering::Relaxed)) * PAGE_SIZE
+        self.0.end.wrapping_sub(u64::from(self.0.guard.load(Ordering::Relaxed)) * PAGE_SIZE)
     }
 
     /// Pages of the mapping.
+    #[inline]
     pub(crate) fn pages(self) -> u64 {
-        self.slot().pages.load(Ordering::Relaxed).into()
+        self.0.pages.load(Ordering::Relaxed).into()
     }
 
     /// First byte of the mapping.
+    #[inline]
     pub(crate) fn start(self) -> u64 {
         self.extent().0
     }
 
     /// First byte of the mapping, and its pages.
+    #[inline]
     pub(crate) fn extent(self) -> (u64, u64) {
-        let slot = self.slot();
-        let (pages, guard) = (slot.pages.load(Ordering::Relaxed), slot.guard.load(Ordering::Relaxed));
-        (self.slot_end() - u64::from(pages + guard) * PAGE_SIZE, pages.into())
+        let pages = self.pages();
+        (self.start_of(pages), pages)
+    }
+
+    /// Where a mapping of so many pages begins in it.
+    #[inline]
+    pub(crate) fn start_of(self, pages: u64) -> u64 {
+        self.end().wrapping_sub(pages * PAGE_SIZE)
+    }
+
+    /// The page-table entries for the slot's first page and the following, if it lies in one table, which the larger ones do
+    /// not. Whoever has the slot has them: nobody else touches them, so no lock is needed.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] if there is no table yet, and no memory for one.
+    #[inline]
+    pub(super) fn entries(self) -> Result<Option<Entries>, OutOfFrames> {
+        let known = self.0.entries.load(Ordering::Relaxed);
+        match Entries::from_raw(known) {
+            None if size(self.class()) > Entries::SPAN => Ok(None),
+            None => self.create_entries().map(Some),
+            found => Ok(found),
+        }
+    }
+
+    #[cold]
+    fn create_entries(self) -> Result<Entries, OutOfFrames> {
+        let entries = Entries::create(self.0.end - size(self.class()))?;
+        self.0.entries.store(entries.into_raw(), Ordering::Relaxed);
+        Ok(entries)
+    }
+
+    /// Which of the slot's pages is the first of a mapping of so many.
+    #[inline]
+    pub(super) fn first_page(self, pages: u64) -> u64 {
+        (SMALLEST << self.class()).wrapping_sub(pages + u64::from(self.0.guard.load(Ordering::Relaxed)))
+    }
+
+    /// Keeps the frames that are mapped in it.
+    #[inline]
+    pub(super) fn set_frames(self, frames: FrameList) {
+        let (first, last) = frames.into_ends();
+        self.0.frames[0].store(first, Ordering::Relaxed);
+        self.0.frames[1].store(last, Ordering::Relaxed);
+    }
+
+    /// The frames that [`set_frames`](Self::set_frames) kept. For whoever has unmapped them, once.
+    #[inline]
+    pub(super) fn take_frames(self) -> FrameList {
+        let [first, last] = [0, 1].map(|end| self.0.frames[end].load(Ordering::Relaxed));
+        FrameList::from_ends(first, last, self.pages() as usize)
     }
 
     /// Says what is mapped in it.
     pub(crate) fn describe(self, pages: u64, kind: Kind) {
-        let slot = self.slot();
+        let slot = self.0;
         slot.pages.store(pages as u32, Ordering::Relaxed);
         slot.kind.store(kind as u32, Ordering::Release);
     }
 
     /// What is mapped in it.
     pub(crate) fn kind(self) -> Kind {
-        match self.slot().kind.load(Ordering::Acquire) {
+        match self.0.kind.load(Ordering::Acquire) {
             1 => Kind::Memory,
             2 => Kind::Foreign,
             3 => Kind::Stack,
             4 => Kind::LooseMemory,
             5 => Kind::LooseForeign,
+            6 => Kind::Lent,
+            7 => Kind::View,
             _ => Kind::Empty,
         }
     }
 
     /// Takes what is mapped in it, to unmap it: true for one caller only.
     pub(crate) fn claim(self, kind: Kind) -> bool {
-        let slot = self.slot();
+        let slot = self.0;
         slot.kind.compare_exchange(kind as u32, Kind::Empty as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Takes what is mapped in it for something else: true for one caller only.
+    pub(crate) fn change(self, from: Kind, to: Kind) -> bool {
+        // Sequentially consistent: of two that each change one of kind and owner, and look at the other, one sees both.
+        self.0.kind.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
     /// The thread whose stack it is.
+    #[inline]
     pub(crate) fn owner(self) -> Option<&'static Thread> {
         // SAFETY: null, or set by `set_owner` from a `&'static`.
-        unsafe { self.slot().owner.load(Ordering::Relaxed).as_ref() }
+        unsafe { self.0.owner.load(Ordering::SeqCst).as_ref() }
     }
 
     /// The thread whose stack it was: the thread ends its life before the slot does.
+    #[inline]
     pub(crate) fn take_owner(self) -> Option<&'static Thread> {
         let owner = self.owner();
-        self.slot().owner.store(core::ptr::null_mut(), Ordering::Relaxed);
+        self.0.owner.store(ptr::null_mut(), Ordering::Relaxed);
         owner
     }
 
     /// Says whose stack it is.
+    #[inline]
     pub(crate) fn set_owner(self, thread: &'static Thread) {
-        self.slot().owner.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
+        self.0.owner.store(ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Makes it this thread's, if it is nobody's.
+    pub(crate) fn become_owner(self, thread: &'static Thread) -> bool {
+        let thread = ptr::from_ref(thread).cast_mut();
+        // Acquire: pairs with `release_owner`; the thread before has left the stack.
+        self.0.owner.compare_exchange(ptr::null_mut(), thread, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// It is nobody's any more. For the ordering see [`change`](Self::change).
+    #[inline]
+    pub(crate) fn release_owner(self) {
+        self.0.owner.store(ptr::null_mut(), Ordering::SeqCst);
+    }
+
+    /// Says who lends what is mapped in it: it is given back when the slot comes free.
+    pub(crate) fn set_lender(self, lender: &'static Lender) {
+        self.0.lender.store(ptr::from_ref(lender).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Who lends what is mapped in it.
+    #[inline]
+    pub(crate) fn lender(self) -> Option<&'static Lender> {
+        // SAFETY: null, or set by `set_lender` from a `&'static`.
+        unsafe { self.0.lender.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// Pages of its rear guard.
+    #[inline]
+    pub(crate) fn guard_pages(self) -> u64 {
+        self.0.guard.load(Ordering::Relaxed).into()
+    }
+
+    /// Whether it holds a stack on frames of the allocator that is freed when it is left.
+    #[inline]
+    pub(crate) fn is_own_stack(self) -> bool {
+        self.0.kind.load(Ordering::Relaxed) == Kind::Stack as u32
+    }
+
+    /// Whether a page of it whose dirty bit is not set holds zeros.
+    pub(super) fn is_clean(self) -> bool {
+        self.0.is_clean.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_clean(self, is_clean: bool) {
+        self.0.is_clean.store(is_clean, Ordering::Relaxed);
+    }
+
+    /// The slot as a pointer, for places that are atomics.
+    #[inline]
+    pub(crate) const fn into_raw(self) -> *mut () {
+        ptr::from_ref(self.0).cast_mut().cast()
+    }
+
+    /// The slot that [`into_raw`](Self::into_raw) made `raw` of; `None` for null.
+    ///
+    /// # Safety
+    /// It is such a pointer, or null.
+    #[inline]
+    pub(crate) unsafe fn from_raw(raw: *mut ()) -> Option<Self> {
+        // SAFETY: by the caller's promise; slots live for ever.
+        unsafe { raw.cast::<Slot>().as_ref() }.map(Self)
     }
 
     /// The slot as a number that is never 0.
     pub(crate) const fn into_bits(self) -> u32 {
-        self.0.get()
+        self.0.bits.get()
     }
 
-    /// The slot that [`into_bits`](Self::into_bits) made `bits` of; `None` for 0.
+    /// The same, as a number that says so.
+    pub(crate) const fn into_number(self) -> NonZeroU32 {
+        self.0.bits
+    }
+
+    /// The slot that [`into_bits`](Self::into_bits) made `bits` of; `None` for 0 and for what is no slot's.
     pub(crate) fn from_bits(bits: u32) -> Option<Self> {
-        NonZeroU32::new(bits).map(Self)
+        let (class, number) = ((bits >> 16) as usize, (bits & 0xffff).checked_sub(1)?);
+        if class < CLASSES { Self::find(class, number) } else { None }
     }
 }
 
@@ -213,73 +373,97 @@ const fn capacity(class: usize) -> u32 {
 /// so large.
 pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
     let needed = guard.checked_mul(2)?.checked_add(pages)?;
-    let class = (0..CLASSES).find(|class| SMALLEST << class >= needed)?;
-    let (number, fresh) = {
+    let class = class_for(needed)?;
+    let (taken, number) = {
         let mut free = FREE[class].lock();
-        let taken = if free.head != NONE {
-            let number = free.head;
-            free.head = SlotId::new(class, number).slot().next.load(Ordering::Relaxed);
-            (number, false)
+        // SAFETY: null, or a slot that was freed.
+        let head = unsafe { free.head.as_ref() };
+        if let Some(slot) = head {
+            free.head = slot.next.load(Ordering::Relaxed);
         } else if free.fresh < capacity(class) {
             free.fresh += 1;
-            (free.fresh - 1, true)
         } else {
             return None;
-        };
-        free.live += 1;
-        taken
+        }
+        free.live = free.live.wrapping_add(1);
+        (head, free.fresh)
     };
-    if fresh {
-        // Outside the lock, since it allocates; a chunk is made once, whoever comes first. Who comes second spins, so the
-        // first is not preempted.
-        let _here = PreemptOff::new();
-        CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| {
-            CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
-            (0..CHUNK).map(|_| Slot::empty()).collect()
-        });
-    }
-    let id = SlotId::new(class, number);
-    let slot = id.slot();
+    let slot = match taken {
+        Some(slot) => slot,
+        None => fresh(class, number - 1),
+    };
     slot.guard.store(guard as u32, Ordering::Relaxed);
     slot.pages.store(0, Ordering::Relaxed);
-    Some(id)
+    Some(SlotId(slot))
+}
+
+/// The smallest class whose slots have so many pages.
+fn class_for(pages: u64) -> Option<usize> {
+    let class = pages.div_ceil(SMALLEST).checked_next_power_of_two()?.trailing_zeros() as usize;
+    (class < CLASSES).then_some(class)
+}
+
+/// A slot that was never handed out. Allocates, and a chunk is made once, whoever comes first. Who comes second spins, so the
+/// first is not preempted.
+#[cold]
+fn fresh(class: usize, number: u32) -> &'static Slot {
+    let _here = PreemptOff::new();
+    let chunk = CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| {
+        CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
+        let first = number / CHUNK * CHUNK;
+        (first..first + CHUNK).map(|number| Slot::new(class, number)).collect()
+    });
+    &chunk[(number % CHUNK) as usize]
 }
 
 impl Slot {
-    const fn empty() -> Self {
+    const fn new(class: usize, number: u32) -> Self {
         Self {
-            next: AtomicU32::new(NONE),
+            bits: bits(class, number),
+            end: START + class as u64 * WINDOW + (number as u64 + 1) * size(class),
+            next: AtomicPtr::new(ptr::null_mut()),
             pages: AtomicU32::new(0),
             guard: AtomicU32::new(0),
             kind: AtomicU32::new(Kind::Empty as u32),
-            owner: AtomicPtr::new(core::ptr::null_mut()),
+            frames: [const { AtomicU32::new(0) }; 2],
+            entries: AtomicPtr::new(ptr::null_mut()),
+            owner: AtomicPtr::new(ptr::null_mut()),
+            lender: AtomicPtr::new(ptr::null_mut()),
+            is_clean: AtomicBool::new(false),
         }
     }
 }
 
 /// Takes a slot back. Nothing is mapped in it, and no TLB says otherwise.
 pub(crate) fn free(id: SlotId) {
-    let slot = id.slot();
+    let slot = id.0;
     slot.kind.store(Kind::Empty as u32, Ordering::Relaxed);
-    slot.owner.store(core::ptr::null_mut(), Ordering::Relaxed);
+    slot.owner.store(ptr::null_mut(), Ordering::Relaxed);
     slot.pages.store(0, Ordering::Relaxed);
+    if let Some(lender) = id.lender() {
+        slot.lender.store(ptr::null_mut(), Ordering::Relaxed);
+        lender.give_back();
+    }
     let mut free = FREE[id.class()].lock();
-    slot.next.store(free.head, Ordering::Relaxed);
-    free.head = id.number();
-    free.live -= 1;
+    slot.next.store(free.head.cast_mut(), Ordering::Relaxed);
+    free.head = slot;
+    free.live = free.live.wrapping_sub(1);
 }
 
 /// Slots on their way to be freed, chained through their own entries.
-pub(crate) struct SlotList(u32);
+pub(crate) struct SlotList(*const Slot);
+
+// SAFETY: as for the list of free ones.
+unsafe impl Send for SlotList {}
 
 impl SlotList {
     pub(crate) const fn empty() -> Self {
-        Self(0)
+        Self(ptr::null())
     }
 
     pub(crate) fn push(&mut self, id: SlotId) {
-        id.slot().next.store(self.0, Ordering::Relaxed);
-        self.0 = id.0.get();
+        id.0.next.store(self.0.cast_mut(), Ordering::Relaxed);
+        self.0 = id.0;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = SlotId> + use<> {
@@ -288,9 +472,10 @@ impl SlotList {
     }
 
     pub(crate) fn pop(&mut self) -> Option<SlotId> {
-        let id = SlotId(NonZeroU32::new(self.0)?);
-        self.0 = id.slot().next.load(Ordering::Relaxed);
-        Some(id)
+        // SAFETY: null, or a slot that was pushed.
+        let slot = unsafe { self.0.as_ref() }?;
+        self.0 = slot.next.load(Ordering::Relaxed);
+        Some(SlotId(slot))
     }
 }
 
@@ -327,8 +512,7 @@ pub(crate) fn slot_of(address: u64) -> Option<SlotId> {
     let offset = address.checked_sub(START)?;
     let class = usize::try_from(offset / WINDOW).ok().filter(|class| *class < CLASSES)?;
     let number = u32::try_from(offset % WINDOW / size(class)).ok().filter(|number| *number < capacity(class))?;
-    CHUNK_TABLE[class][(number / CHUNK) as usize].get()?;
-    Some(SlotId::new(class, number))
+    SlotId::find(class, number)
 }
 
 #[cfg(test)]

@@ -125,26 +125,23 @@ impl AddressSpace {
     pub fn map(&self, address: u64, pages: u64, pattern: u64, access: Access) -> Result<(), SpaceError> {
         let _shield = Shield::new();
         check(address, pages)?;
-        let mut list = frames::allocate(pages as usize, Use::Mapped)?;
+        let list = frames::allocate(pages as usize, Use::Mapped)?;
         list.for_each(|frame| frames::fill(frame, pattern));
         let mapped = {
             let mut tables = entry(self.0).tables.lock();
             match tables.first_where(address, pages, |value| value != 0) {
-                Some(used) => Err((SpaceError::InUse(used), list)),
-                None => tables.map_frames(address, list, access).map_err(|(error, list)| (error.into(), list)),
+                Some(used) => Err(SpaceError::InUse(used)),
+                None => tables.map_frames(address, &list, access).map_err(SpaceError::from),
             }
         };
         match mapped {
             Ok(()) => {
+                frames::disown(list); // the tables have them
                 oracle::mapped_in_space(self.0, address, pages);
-                Ok(())
             }
-            Err((error, back)) => {
-                list = back;
-                frames::free(list);
-                Err(error)
-            }
+            Err(_) => frames::free(list),
         }
+        mapped
     }
 
     /// Unmaps `pages` pages from `address` on. When this returns no CPU can use them any more; the frames are free.

@@ -26,14 +26,16 @@ pub(crate) struct IrqsOff(PhantomData<*mut ()>);
 
 impl IrqsOff {
     /// Masks interrupts.
+    #[inline(always)]
     pub(crate) fn new() -> Self {
         let were_on = interrupts::are_enabled();
         interrupts::disable();
         let cpu = cpu::this_racy();
-        if cpu.irq_off_depth.get() == 0 {
+        let depth = cpu.irq_off_depth.get();
+        if depth == 0 {
             cpu.irqs_were_on.set(were_on);
         }
-        cpu.irq_off_depth.set(cpu.irq_off_depth.get() + 1);
+        cpu.irq_off_depth.set(depth.wrapping_add(1)); // not so deep that it wraps: the stack would end before
         Self(PhantomData)
     }
 
@@ -51,9 +53,10 @@ impl IrqsOff {
 }
 
 impl Drop for IrqsOff {
+    #[inline(always)]
     fn drop(&mut self) {
         let cpu = cpu::this_racy();
-        let depth = cpu.irq_off_depth.get() - 1;
+        let depth = cpu.irq_off_depth.get().wrapping_sub(1);
         cpu.irq_off_depth.set(depth);
         if depth == 0 && cpu.irqs_were_on.get() {
             interrupts::enable();

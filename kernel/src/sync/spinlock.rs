@@ -10,6 +10,7 @@ use super::site::Place;
 use crate::cpu::{self, Cpu};
 use crate::time;
 use crate::trace::{Event, emit};
+use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::panic::Location;
@@ -123,6 +124,12 @@ impl<T> smp::reaper::Lock<T> for SpinLock<T> {
     #[track_caller]
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.lock())
+    }
+}
+
+impl<T> fmt::Debug for SpinLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SpinLock '{}'", self.name)
     }
 }
 

@@ -1,24 +1,25 @@
 //! Spawning: a builder in the shape of `std::thread::Builder`.
 
-use super::exit::Left;
-use super::{JoinHandle, PreemptOff, Shield, Thread, exit, reap, state, switch, table};
+use super::body::OutOfMemory;
+use super::end::How;
+use super::join::JoinHandle;
+use super::name::Name;
+use super::stack::{NoStack, Source, free_what_waits};
+use super::{GuardedStack, Handle, Object, Priority, Shield, StackMemory, Thread, exit, state, switch, table};
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
-use crate::mem::guarded::{self, Fill, MapError};
-use crate::mem::paging::Access;
-use crate::mem::slots::{Kind, SlotId};
-use crate::mem::{AddressSpace, custody, oracle, space};
+use crate::mem::guarded::{Fill, MapError};
+use crate::mem::slots::SlotId;
+use crate::mem::{AddressSpace, space};
+use crate::stats;
 use crate::sync::irq::IrqsOff;
-use crate::sync::{SpinLock, may_wait};
 use crate::trace::{Event, emit, emit_for};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use smp::{CpuId, CpuSet};
-use wire::trace::event::name_words;
 
 /// Pages of a stack and of each guard when the builder is not told.
 static DEFAULT_STACK: AtomicU32 = AtomicU32::new(4);
@@ -29,6 +30,12 @@ static DEFAULT_GUARD: AtomicU32 = AtomicU32::new(1);
 pub enum SpawnError {
     /// There is no stack for it.
     Stack(MapError),
+    /// The stack that it was to have is another thread's.
+    StackInUse,
+    /// The object that it was to have is another thread's.
+    ObjectInUse,
+    /// No heap memory is left for its object, or for what it is to run.
+    OutOfMemory,
     /// None of the CPUs that it may run on is up.
     NoCpu(CpuSet),
 }
@@ -37,6 +44,9 @@ impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stack(error) => write!(f, "no stack for a thread: {error}"),
+            Self::StackInUse => f.write_str("the stack is another thread's"),
+            Self::ObjectInUse => f.write_str("the thread object is another thread's"),
+            Self::OutOfMemory => f.write_str("no heap memory is left for a thread"),
             Self::NoCpu(cpus) => write!(f, "none of the CPUs {cpus:?} is up"),
         }
     }
@@ -44,25 +54,18 @@ impl fmt::Display for SpawnError {
 
 impl core::error::Error for SpawnError {}
 
-/// What a thread runs, with the place for its value.
-pub(super) trait Payload: Send {
-    /// Once, on the thread's stack.
-    fn run(&mut self);
-}
-
-struct Body<F, T> {
-    f: Option<F>,
-    value: Arc<SpinLock<Option<T>>>,
-    /// Where it runs: there while it does.
-    _space: Option<Arc<AddressSpace>>,
-}
-
-impl<F: FnOnce() -> T + Send, T: Send> Payload for Body<F, T> {
-    fn run(&mut self) {
-        if let Some(f) = self.f.take() {
-            let value = f();
-            *self.value.lock() = Some(value);
+impl From<NoStack> for SpawnError {
+    fn from(why: NoStack) -> Self {
+        match why {
+            NoStack::Map(error) => Self::Stack(error),
+            NoStack::InUse => Self::StackInUse,
         }
+    }
+}
+
+impl From<OutOfMemory> for SpawnError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
     }
 }
 
@@ -72,14 +75,29 @@ pub(crate) fn set_defaults(stack_pages: u32, guard_pages: u32) {
     DEFAULT_GUARD.store(guard_pages, Ordering::Relaxed);
 }
 
+/// Whether these are a stack's and a guard's pages when the builder is not told.
+#[inline]
+pub(super) fn are_default(pages: u64, guard: u64) -> bool {
+    pages == DEFAULT_STACK.load(Ordering::Relaxed).into() && guard == DEFAULT_GUARD.load(Ordering::Relaxed).into()
+}
+
+/// Whether the stack in this slot is one that a builder gets that was not told.
+#[inline]
+pub(super) fn is_default(slot: SlotId) -> bool {
+    slot.is_own_stack() && are_default(slot.pages(), slot.guard_pages())
+}
+
 /// How a thread is to be.
 #[derive(Clone, Debug)]
-pub struct Builder<'n> {
-    name: &'n str,
-    stack_pages: u64,
-    guard_pages: u64,
+pub struct Builder<'s> {
+    name: Name,
+    source: Source<'s>,
+    fill: Option<Fill>,
+    object: Option<&'static Object>,
     affinity: CpuSet,
+    priority: Priority,
     quiet: bool,
+    essential: bool,
     space: Option<Arc<AddressSpace>>,
 }
 
@@ -89,38 +107,104 @@ impl Default for Builder<'_> {
     }
 }
 
-impl<'n> Builder<'n> {
+impl<'s> Builder<'s> {
     /// A thread without a name, with the stack and the guards that the command line says, on any CPU.
     #[must_use]
     pub fn new() -> Self {
+        let (pages, guard) = (DEFAULT_STACK.load(Ordering::Relaxed).into(), DEFAULT_GUARD.load(Ordering::Relaxed).into());
         Self {
-            name: "?",
-            stack_pages: DEFAULT_STACK.load(Ordering::Relaxed).into(),
-            guard_pages: DEFAULT_GUARD.load(Ordering::Relaxed).into(),
+            name: const { Name::new("?") },
+            source: Source::Fresh { pages, guard },
+            fill: None,
+            object: None,
             affinity: CpuSet::ALL,
+            priority: Priority::NORMAL,
             quiet: false,
+            essential: false,
             space: None,
         }
     }
 
     /// Its name in reports; 24 bytes are kept.
     #[must_use]
-    pub const fn name(mut self, name: &'n str) -> Self {
-        self.name = name;
+    pub const fn name(mut self, name: &str) -> Self {
+        self.name = Name::new(name);
         self
     }
 
-    /// Size of its stack, in pages of 4 KiB.
+    /// Size of its stack, in pages of 4 KiB. No other source of a stack that was named is used.
     #[must_use]
-    pub const fn stack_pages(mut self, pages: u64) -> Self {
-        self.stack_pages = pages;
+    pub fn stack_pages(mut self, pages: u64) -> Self {
+        self.source = Source::Fresh { pages, guard: self.guard() };
         self
     }
 
-    /// Size of each guard, in pages of 4 KiB.
+    /// Size of each guard, in pages of 4 KiB; of no use where the guards are there, or are not.
     #[must_use]
     pub const fn guard_pages(mut self, pages: u64) -> Self {
-        self.guard_pages = pages;
+        match &mut self.source {
+            Source::Fresh { guard, .. } | Source::View(_, _, guard) => *guard = pages,
+            Source::Lent(_) | Source::Bare(..) => {}
+        }
+        self
+    }
+
+    fn guard(&self) -> u64 {
+        match self.source {
+            Source::Fresh { guard, .. } | Source::View(_, _, guard) => guard,
+            Source::Lent(_) | Source::Bare(..) => DEFAULT_GUARD.load(Ordering::Relaxed).into(),
+        }
+    }
+
+    /// Runs it on a stack that its owner has mapped between guards, and keeps.
+    #[must_use]
+    pub const fn on_stack(mut self, stack: &'s GuardedStack) -> Self {
+        self.source = Source::Lent(stack);
+        self
+    }
+
+    /// Runs it on a view of its owner's memory, mapped between guards as long as the thread has it.
+    #[must_use]
+    pub fn on_view_of<const PAGES: usize>(mut self, memory: &'static StackMemory<PAGES>) -> Self {
+        let (lender, extent) = memory.lend();
+        self.source = Source::View(lender, extent, self.guard());
+        self
+    }
+
+    /// Runs it on its owner's memory as it is: **without guards**. An overflow runs into whatever lies below.
+    #[must_use]
+    pub fn on_bare<const PAGES: usize>(mut self, memory: &'static StackMemory<PAGES>) -> Self {
+        let (lender, extent) = memory.lend();
+        self.source = Source::Bare(lender, extent);
+        self
+    }
+
+    /// What its stack holds at first. If it is not said, a fresh stack holds whatever was there, and one from the cache zeros: nothing
+    /// of the thread that had it before.
+    #[must_use]
+    pub const fn fill(mut self, fill: Fill) -> Self {
+        self.fill = Some(fill);
+        self
+    }
+
+    /// Gives it this object, which is free, or is so once what its last thread left behind is cleaned up.
+    #[must_use]
+    pub const fn object(mut self, object: &'static Object) -> Self {
+        self.object = Some(object);
+        self
+    }
+
+    /// How urgent it is.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The run cannot go on without it: however it ends, that is a panic.
+    #[must_use]
+    pub const fn essential(mut self) -> Self {
+        self.essential = true;
         self
     }
 
@@ -161,47 +245,106 @@ impl<'n> Builder<'n> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let thread = self.start(f, true)?;
+        // SAFETY: its function gives a `T`; one of its users is the handle.
+        Ok(unsafe { JoinHandle::new(thread) })
+    }
+
+    /// Starts it, and lets it go on by itself: nobody can wait for its end.
+    ///
+    /// # Errors
+    /// As for [`spawn`](Self::spawn).
+    pub fn spawn_detached<F>(self, f: F) -> Result<Handle, SpawnError>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let shield = Shield::new();
+        let thread = self.start(f, false)?;
+        let handle = Handle::of(thread);
+        drop(shield);
+        Ok(handle)
+    }
+
+    fn start<F, T>(self, f: F, joinable: bool) -> Result<&'static Thread, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
         table::bury();
         let _shield = Shield::new();
+        let thread = self.claim_object()?;
+        // SAFETY: nobody else knows the thread yet, and its object came empty.
+        let set = unsafe { thread.body.set(f) };
+        let made = set.map_err(SpawnError::from).and_then(|()| self.stack(thread));
+        if let Err(error) = made {
+            // SAFETY: as above.
+            unsafe { thread.drop_what_it_owns() };
+            table::give_back(thread);
+            return Err(error);
+        }
+        self.finish(thread, joinable);
+        Ok(thread)
+    }
+
+    #[inline]
+    fn claim_object(&self) -> Result<&'static Thread, SpawnError> {
         if self.affinity.and(cpu::online()).is_empty() {
             return Err(SpawnError::NoCpu(self.affinity));
         }
-        let stack = self.stack().map_err(SpawnError::Stack)?;
-        let space = self.space.as_ref().map(|space| space.id());
-        let value = Arc::new(SpinLock::new("value", None));
-        let body: Box<dyn Payload> = Box::new(Body { f: Some(f), value: value.clone(), _space: self.space });
-        let thread = table::allocate();
-        thread.set_space(space);
-        // SAFETY: nobody else knows the thread yet.
-        unsafe { *thread.payload.get() = Some(body) };
-        thread.set_name(self.name);
-        emit(Event::Spawn { thread: thread.number(), slot: stack.into_bits().into() });
-        let (head, rest) = name_words(self.name);
-        emit_for(thread.number(), Event::Name { head, rest });
-        thread.quiet.store(self.quiet, Ordering::Relaxed);
-        thread.affinity.store(self.affinity.bits(), Ordering::Relaxed);
-        prepare(thread, stack, begin);
-        thread.last_cpu.store(switch::first_home(self.affinity).index() as u32, Ordering::Relaxed);
-        thread.state.store(state::READY, Ordering::Relaxed); // (1)
-        {
-            let _here = PreemptOff::new();
-            cpu::this_racy().stats.spawned.add(1);
+        match self.object {
+            Some(object) => object.claim(),
+            None => table::allocate().ok_or(SpawnError::OutOfMemory),
         }
-        switch::make_ready(thread);
-        Ok(JoinHandle::new(thread, value))
     }
 
-    fn stack(&self) -> Result<SlotId, MapError> {
-        let map = || guarded::map_fresh(self.stack_pages, self.guard_pages, Fill::AsIs, Access::ReadWrite, Kind::Stack);
-        match map() {
-            // Memory that only waits to be reaped is not missing.
-            Err(MapError::OutOfFrames | MapError::OutOfAddresses)
-                if reap() + custody::hurry(&mut may_wait(0)) + oracle::give_all_back() > 0 =>
-            {
-                map()
-            }
-            other => other,
+    #[inline]
+    fn stack(&self, thread: &'static Thread) -> Result<(), SpawnError> {
+        match self.source.give(thread, self.fill) {
+            Ok(()) => Ok(()),
+            Err(why) => self.stack_again(thread, why),
         }
+    }
+
+    /// What only waits to be reaped is not missing.
+    #[cold]
+    fn stack_again(&self, thread: &'static Thread, why: NoStack) -> Result<(), SpawnError> {
+        match why {
+            NoStack::InUse => {
+                while self.source.is_leaving() {
+                    free_what_waits();
+                    switch::yield_now(); // another CPU may be at it
+                }
+            }
+            NoStack::Map(MapError::OutOfFrames | MapError::OutOfAddresses) if free_what_waits() > 0 => {}
+            NoStack::Map(_) => return Err(why.into()),
+        }
+        Ok(self.source.give(thread, self.fill)?)
+    }
+
+    /// It has all that it needs: it may run.
+    fn finish(self, thread: &'static Thread, joinable: bool) {
+        thread.name.set(&self.name);
+        thread.set_space(self.space.as_ref().map(|space| space.id()));
+        if self.space.is_some() {
+            // SAFETY: nobody else knows the thread yet.
+            unsafe { *thread.space_held.get() = self.space };
+        }
+        let slot = thread.stack().map_or(0, SlotId::into_bits);
+        thread.slot_bits.store(slot, Ordering::Relaxed);
+        emit(Event::Spawn { thread: thread.number(), slot: slot.into() });
+        let (head, rest) = self.name.for_trace();
+        emit_for(thread.number(), Event::Name { head, rest });
+        thread.quiet.store(self.quiet, Ordering::Relaxed);
+        thread.essential.store(self.essential, Ordering::Relaxed);
+        thread.affinity.store(self.affinity.bits(), Ordering::Relaxed);
+        thread.priority.store(self.priority.level(), Ordering::Relaxed);
+        thread.users.store(1 + u32::from(joinable), Ordering::Relaxed);
+        thread.is_joinable.store(joinable, Ordering::Relaxed);
+        set_frame(thread, begin);
+        thread.last_cpu.store(switch::first_home(self.affinity).index() as u32, Ordering::Relaxed);
+        thread.state.store(state::READY, Ordering::Relaxed); // (1)
+        stats::count(stats::SPAWNED);
+        switch::make_ready(thread);
     }
 }
 
@@ -217,10 +360,19 @@ where
     Builder::new().spawn(f)
 }
 
-/// Gives `thread` a stack, with a frame on it from which `entry` begins.
-pub(super) fn prepare(thread: &'static Thread, stack: SlotId, entry: extern "C" fn() -> !) {
-    let top = stack.end();
-    let frame = (top - 16 - size_of::<Frame>() as u64) as *mut Frame;
+/// Gives an idle thread its stack.
+pub(super) fn prepare_idle(thread: &'static Thread, stack: SlotId, entry: extern "C" fn() -> !) {
+    stack.set_owner(thread);
+    thread.stack.set_slot(stack);
+    thread.slot_bits.store(stack.into_bits(), Ordering::Relaxed);
+    set_frame(thread, entry);
+}
+
+/// Puts a frame on the thread's stack from which `entry` begins.
+#[inline]
+fn set_frame(thread: &'static Thread, entry: extern "C" fn() -> !) {
+    let (_, top) = thread.stack_bounds();
+    let frame = top.wrapping_sub(16 + size_of::<Frame>() as u64) as *mut Frame;
     // SAFETY: inside the stack, which is mapped, and on which nothing runs.
     unsafe {
         ptr::write(
@@ -229,36 +381,36 @@ pub(super) fn prepare(thread: &'static Thread, stack: SlotId, entry: extern "C" 
                 rip: entry as *const () as u64,
                 cs: KERNEL_CODE.into(),
                 rflags: RFLAGS_IF | RFLAGS_FIXED,
-                rsp: top - 8, // as if called
+                rsp: top.wrapping_sub(8), // as if called
                 ss: KERNEL_DATA.into(),
                 ..Frame::default()
             },
         );
-        ptr::write((top - 8) as *mut u64, 0);
+        ptr::write(top.wrapping_sub(8) as *mut u64, 0);
     }
     thread.frame.store(frame, Ordering::Relaxed);
-    thread.stack.store(stack.into_bits(), Ordering::Relaxed);
-    stack.set_owner(thread);
 }
 
 extern "C" fn begin() -> ! {
     let thread = cpu::current();
     // SAFETY: set before the thread was READY, and the thread's own while it lives.
-    if let Some(body) = unsafe { &mut *thread.payload.get() } {
-        body.run();
+    unsafe { thread.body.run() };
+    // SAFETY: as above.
+    if unsafe { (*thread.space_held.get()).is_some() } {
+        leave_space(thread);
     }
-    // It may be the last that holds its address space.
+    exit::end(How::Returned)
+}
+
+/// The thread may be the last that holds its address space: it lets that go here, where it may do what threads do, and not
+/// whoever reaps the stack. An abort that came between would lose it.
+fn leave_space(thread: &'static Thread) {
     {
         let _irqs = IrqsOff::new();
         thread.set_space(None);
         space::enter(None);
     }
-    {
-        // What it owned is dropped here, where it may do what threads do, and not by whoever reaps the stack. An abort that
-        // came between would lose it.
-        let _shield = Shield::new();
-        // SAFETY: as above.
-        drop(unsafe { (*thread.payload.get()).take() });
-    }
-    exit::end(Left::Returned)
+    let _shield = Shield::new();
+    // SAFETY: the thread's own while it lives.
+    drop(unsafe { (*thread.space_held.get()).take() });
 }

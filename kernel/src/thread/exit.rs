@@ -11,11 +11,11 @@
 //! Since preemption stays off from the reaping to the switch, each CPU takes all that is pending before it leaves one
 //! stack: never more are pending than there are CPUs, which is the reaper's capacity.
 
-use super::join::{Death, Fault};
+use super::end::{Cause, How};
 use super::pending::{self, DeadStack};
 use super::queue::List;
-use super::switch::{self, Why};
-use super::{PreemptOff, Shield, Thread, state, table};
+use super::stack::{self, Former};
+use super::{PreemptOff, Shield, Thread, cache, state, switch, table};
 use crate::bug;
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
@@ -26,43 +26,11 @@ use crate::perturb::{self, Point};
 use crate::sync::may_wait;
 use crate::time;
 use crate::trace::{Event, emit};
-use crate::trap::backtrace::Backtrace;
 use crate::trap::fault;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use smp::{CpuId, MayWait, OffStack};
+use smp::reaper::Batch;
+use smp::{MayWait, OffStack};
 use wire::cmdline::Bug;
-
-/// How a thread came to its end.
-#[derive(Clone, Copy)]
-pub(crate) enum Left {
-    Returned,
-    Exited,
-    Aborted,
-    /// With the CPU and the backtrace.
-    Faulted(Fault, CpuId, Backtrace),
-}
-
-impl Left {
-    /// Its place in [`wire::trace::event::HOW`].
-    const fn code(self) -> u32 {
-        match self {
-            Self::Returned => 0,
-            Self::Exited => 1,
-            Self::Aborted => 2,
-            Self::Faulted(..) => 3,
-        }
-    }
-
-    /// What a joiner is told; `None` if the thread's function returned a value.
-    pub(super) const fn death(self) -> Option<Death> {
-        match self {
-            Self::Returned => None,
-            Self::Exited => Some(Death::Exited),
-            Self::Aborted => Some(Death::Aborted),
-            Self::Faulted(fault, ..) => Some(Death::Fault(fault)),
-        }
-    }
-}
 
 /// Threads that have begun to end and whose stacks are not free yet.
 static DYING: AtomicUsize = AtomicUsize::new(0);
@@ -72,13 +40,13 @@ static EXIT_DELAY: AtomicU32 = AtomicU32::new(0);
 ///
 /// What the call itself takes of the stack suffices, some 100 bytes: the end begins at its top, since nothing that is on it is needed.
 pub fn exit() -> ! {
-    let top = cpu::current().stack().map_or(0, SlotId::end);
+    let (_, top) = cpu::current().stack_bounds();
     // SAFETY: the calling thread's own stack.
-    unsafe { entry::restart(top - 8, exited) }
+    unsafe { entry::restart(top.wrapping_sub(8), exited) }
 }
 
 extern "C" fn exited() -> ! {
-    end(Left::Exited)
+    end(How::Exited)
 }
 
 /// Busy iterations that every thread spends between its last reaping and leaving its stack. Widens the window that the
@@ -88,11 +56,14 @@ pub fn set_exit_delay(iterations: u32) {
 }
 
 /// (4) Ends the thread that runs.
-pub(crate) fn end(how: Left) -> ! {
+pub(crate) fn end(how: How) -> ! {
     let thread = cpu::current();
-    thread.shields.set(thread.shields.get() + 1);
-    let how = *thread.join.lock().left.get_or_insert(how);
+    thread.shields.set(thread.shields.get().wrapping_add(1));
+    let how = thread.end.note(how);
     emit(Event::End { how: how.code() });
+    if thread.essential.load(Ordering::Relaxed) {
+        essential_ends(thread, how);
+    }
     DYING.fetch_add(1, Ordering::Relaxed);
     // For good: undone when the object is used again.
     core::mem::forget(PreemptOff::new());
@@ -101,18 +72,23 @@ pub(crate) fn end(how: Left) -> ! {
         delay();
     }
     if bug::armed(Bug::PublishBeforeSwitch)
-        && let Some(stack) = take_stack(thread)
+        && let Former::Mapped(slot) = thread.stack.take()
     {
         reap_here();
-        publish(stack);
+        publish(slot);
     } else {
         reap_here();
     }
     delay();
     perturb::at(Point::BeforeSwitch);
     // SAFETY: nothing on this stack is needed any more.
-    unsafe { switch::leave(Why::Exits) };
+    unsafe { switch::leave_for_good() };
     unreachable!("a thread that left for good was resumed")
+}
+
+#[cold]
+fn essential_ends(thread: &Thread, how: How) -> ! {
+    thread.with_name(|name| panic!("the essential thread '{name}' ends: {how:?}"))
 }
 
 fn delay() {
@@ -121,39 +97,64 @@ fn delay() {
     }
 }
 
-/// (4) In the switch epilogue: the CPU has left the thread's stack. Joiner first: once the stack is left for reaping,
-/// another CPU may release the thread's object.
+/// (4) In the switch epilogue: the CPU has left the thread's stack. What others lent comes back to them first, then the joiner
+/// is woken: it may use both at once. Joiner before reaper: once the stack is left for reaping, another CPU may release the
+/// thread's object.
 pub(super) fn left_for_good(thread: &'static Thread) {
-    let stack = take_stack(thread);
-    if let Some(stack) = stack {
-        emit(Event::OffStack { slot: stack.into_bits(), pending: pending::count() as u64 });
+    let former = thread.stack.take();
+    thread.slot_bits.store(0, Ordering::Relaxed);
+    if let Former::Mapped(slot) = former {
+        emit(Event::OffStack { slot: slot.into_bits(), pending: pending::count() as u64 });
     }
     thread.state.store(state::DEAD, Ordering::Relaxed);
+    let to_reap = match former {
+        Former::Mapped(slot) => not_kept(slot),
+        Former::Bare(lender) => {
+            lender.give_back();
+            None
+        }
+        Former::None => None,
+    };
     if !bug::armed(Bug::JoinBeforeOffStack) {
         complete(thread);
     }
-    if let Some(stack) = stack {
-        publish(stack);
+    match to_reap {
+        Some(slot) => publish(slot),
+        // Its stack was taken and published earlier than it should be: whoever reaps it releases the object.
+        None if bug::armed(Bug::PublishBeforeSwitch) => {}
+        None => {
+            table::release(thread);
+            // Release: whoever sees that nothing is dying sees it gone.
+            DYING.fetch_sub(1, Ordering::Release);
+        }
     }
 }
 
-fn take_stack(thread: &Thread) -> Option<SlotId> {
-    SlotId::from_bits(thread.stack.swap(0, Ordering::Relaxed))
+/// The stack, if it has to be reaped: not if its owner has it back, or the CPU keeps it.
+#[inline]
+fn not_kept(slot: SlotId) -> Option<SlotId> {
+    if slot.is_own_stack() {
+        return if cache::keep(slot) { None } else { Some(slot) };
+    }
+    match slot.kind() {
+        Kind::Lent if stack::return_lent(slot) => None,
+        _ => {
+            if let Some(lender) = slot.lender() {
+                lender.leave();
+            }
+            Some(slot)
+        }
+    }
 }
 
 fn publish(stack: SlotId) {
     perturb::at(Point::BeforePublish);
-    pending::leave(OffStack::from_epilogue(DeadStack(stack)));
+    pending::leave(OffStack::from_epilogue(DeadStack::new(stack)));
     perturb::at(Point::AfterPublish);
 }
 
 fn complete(thread: &Thread) {
-    let waiter = {
-        let mut join = thread.join.lock();
-        join.done = true;
-        join.waiter.take()
-    };
-    if let Some(waiter) = waiter {
+    if let Some(waiter) = thread.join.complete() {
         switch::unpark(waiter);
     }
 }
@@ -169,6 +170,7 @@ pub fn pending_stacks() -> usize {
 pub fn quiesce() -> usize {
     let since = time::now();
     loop {
+        cache::drain();
         reap();
         // Acquire: pairs with the release in `take_down`. Whose stack is reaped by then is buried after it.
         let dying = DYING.load(Ordering::Acquire);
@@ -197,17 +199,18 @@ fn reap_here() {
     pending::take_before_leaving(&mut may_wait(0), take_down);
 }
 
-fn take_down(batch: &mut dyn Iterator<Item = DeadStack>, permit: &mut MayWait) -> usize {
+fn take_down(batch: Batch<DeadStack>, permit: &mut MayWait) -> usize {
     emit(Event::Reap { stacks: pending::count() as u32 });
     let mut dead = List::new();
-    let slots = batch.map(|dead| dead.0).chain(reaped_before()).inspect(|slot| {
+    let slots = batch.map(DeadStack::slot).chain(reaped_before()).map(|slot| {
         if let Some(owner) = slot.take_owner() {
             dead.push(owner);
         }
+        (slot, slot.kind() != Kind::View)
     });
     let stats = &cpu::this_racy().stats;
     let ipis = stats.shootdown_ipis.get();
-    let count = guarded::take_down(slots, true, permit);
+    let count = guarded::take_down(slots, permit);
     stats.reap_ipis.add(stats.shootdown_ipis.get() - ipis);
     stats.reaped.add(count as u64);
     stats.reap_batches.add(u64::from(count > 0));
@@ -225,14 +228,14 @@ fn reaped_before() -> Option<SlotId> {
         return None;
     }
     let mine = cpu::current().stack().map_or(0, SlotId::into_bits);
-    SlotId::from_bits(SLOT.swap(mine, Ordering::Relaxed)).filter(|slot| slot.kind() == Kind::Stack)
+    SlotId::from_bits(SLOT.swap(mine, Ordering::Relaxed)).filter(|slot| slot.is_own_stack())
 }
 
 /// Makes the thread end itself when it is resumed by `frame`: on its own stack, from the top, since nothing that is on
-/// it matters any more.
-pub(crate) fn divert(frame: &mut Frame, thread: &Thread, how: Left) {
-    thread.join.lock().left.get_or_insert(how);
-    let top = thread.stack().expect("a thread that can be ended has a stack").end();
+/// it matters any more. How it came to that is noted first, and if it was a fault, of what.
+pub(crate) fn divert(frame: &mut Frame, thread: &Thread, how: How) {
+    thread.end.note(how);
+    let (_, top) = thread.stack_bounds();
     *frame = Frame {
         rip: landing as *const () as u64,
         cs: KERNEL_CODE.into(),
@@ -243,13 +246,18 @@ pub(crate) fn divert(frame: &mut Frame, thread: &Thread, how: Left) {
     };
 }
 
+/// As [`divert`], for a fault.
+pub(crate) fn divert_for(frame: &mut Frame, thread: &Thread, cause: Cause) {
+    thread.end.note_fault(cause);
+    divert(frame, thread, How::Faulted);
+}
+
 extern "C" fn landing() -> ! {
     let thread = cpu::current();
     // For good: what is told is told as a whole, and the end that follows is the only one.
     core::mem::forget(Shield::new());
-    let left = thread.join.lock().left;
-    if let Some(Left::Faulted(fault, cpu, backtrace)) = &left {
-        fault::tell(thread, fault, *cpu, backtrace);
+    if thread.end.get() == Some(How::Faulted) {
+        fault::tell(thread, thread.end.cause());
     }
-    end(Left::Aborted) // or what `divert` noted already
+    end(How::Aborted) // or what `divert` noted already
 }

@@ -27,7 +27,7 @@ pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
     cpu.set_current(&cpu.idle); // by its number now
     // It cannot be ended.
     cpu.idle.shields.set(1);
-    builder::prepare(&cpu.idle, stack, run);
+    builder::prepare_idle(&cpu.idle, stack, run);
     Ok(())
 }
 

@@ -1,30 +1,82 @@
 //! Handles: waiting for a thread's end, asking for it, and learning how it came.
+//!
+//! ```text
+//!            (1) a joiner comes              (3) the CPU has left the thread's stack
+//!   nobody ─────────────────────▶ waiter ──────────────────────────────────────────▶ done
+//!      ▲────(2) it gives up──────────┘                                                ▲
+//!      └──────────────────(3)────────────────────────────────────────────────────────┘
+//! ```
+//! One word, [`Join`]: (1) and (2) are made by the joiner, (3) by the epilogue of the switch; each is one atomic step.
 
-use super::exit::Left;
-use super::{Shield, Thread, state, switch, table};
+use super::end::How;
+use super::{Handle, Shield, Thread, state, switch, table};
 use crate::bug;
 use crate::cpu;
-use crate::sync::SpinLock;
+use crate::time;
 use crate::trace::{Event, emit};
-use alloc::sync::Arc;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use core::time::Duration;
 use wire::cmdline::Bug;
 use wire::record::Guard;
 
-/// What a thread's end needs to know of who waits for it.
-pub(super) struct Join {
-    /// How it came to its end, from the first cause on.
-    pub(super) left: Option<Left>,
-    /// It has left its stack.
-    pub(super) done: bool,
-    pub(super) waiter: Option<&'static Thread>,
-}
+/// Who waits for a thread's end, or that it has come.
+pub(super) struct Join(AtomicPtr<Thread>);
+
+/// The word for an end that has come: the address of no thread.
+const DONE: *mut Thread = ptr::without_provenance_mut(1);
 
 impl Join {
     pub(super) const fn new() -> Self {
-        Self { left: None, done: false, waiter: None }
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// For the object's next thread.
+    pub(super) fn reset(&self) {
+        self.0.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+
+    /// (3) Whoever waited is to be woken.
+    #[inline]
+    pub(super) fn complete(&self) -> Option<&'static Thread> {
+        // Release: who sees it sees how the thread ended; acquire: what the waiter did before it waited.
+        let waiter = self.0.swap(DONE, Ordering::AcqRel);
+        // SAFETY: null or a thread; an end comes once.
+        unsafe { waiter.as_ref() }
+    }
+
+    #[inline]
+    pub(super) fn is_done(&self) -> bool {
+        self.0.load(Ordering::Acquire) == DONE
+    }
+
+    /// (1) Whether `me` is to wait: false if the end has come.
+    #[inline]
+    fn wait(&self, me: &'static Thread) -> bool {
+        let me = ptr::from_ref(me).cast_mut();
+        match self.0.compare_exchange(ptr::null_mut(), me, Ordering::AcqRel, Ordering::Acquire) {
+            Err(found) if found != me => {
+                assert!(found == DONE, "two threads wait for the end of one");
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Waits for the end, for whoever cleans up after a thread that nobody can join. May return before it has come.
+    pub(super) fn wait_once(&self, me: &'static Thread) {
+        if self.wait(me) {
+            if me.abort_pending() { switch::yield_now() } else { switch::park() }
+            self.give_up(me);
+        }
+    }
+
+    /// (2) Whether `me` has given up: false if the end has come.
+    fn give_up(&self, me: &'static Thread) -> bool {
+        let me = ptr::from_ref(me).cast_mut();
+        self.0.compare_exchange(me, ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -89,28 +141,73 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A thread's handle. Dropping it lets the thread go on by itself.
+/// Why a thread's end was not waited for. The handle is given back.
 #[derive(Debug)]
-pub struct JoinHandle<T> {
-    thread: &'static Thread,
-    value: Arc<SpinLock<Option<T>>>,
+pub enum JoinError<T> {
+    /// It did not come in the time that was given.
+    Timeout(JoinHandle<T>),
+    /// The thread that waits is the one whose end it would wait for.
+    Itself(JoinHandle<T>),
+    /// The thread waits, itself or through others, for the end of the one that would wait for its.
+    Deadlock(JoinHandle<T>),
+    /// Interrupt handlers do not wait.
+    InInterrupt(JoinHandle<T>),
 }
 
-impl fmt::Debug for Thread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with_name(|name| f.write_str(name))
+impl<T> JoinError<T> {
+    /// The handle.
+    #[must_use]
+    pub fn into_handle(self) -> JoinHandle<T> {
+        match self {
+            Self::Timeout(handle) | Self::Itself(handle) | Self::Deadlock(handle) | Self::InInterrupt(handle) => handle,
+        }
+    }
+
+    const fn text(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "the thread has not ended in time",
+            Self::Itself(_) => "a thread waits for its own end",
+            Self::Deadlock(_) => "two threads, or more in a circle, wait for each other's end",
+            Self::InInterrupt(_) => "an interrupt handler waits for a thread's end",
+        }
     }
 }
 
-impl<T> fmt::Debug for SpinLock<T> {
+impl<T> fmt::Display for JoinError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SpinLock")
+        f.write_str(self.text())
+    }
+}
+
+impl<T: fmt::Debug> core::error::Error for JoinError<T> {}
+
+/// A thread's handle. Dropping it lets the thread go on by itself.
+pub struct JoinHandle<T> {
+    handle: Handle,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt(f)
     }
 }
 
 impl<T> JoinHandle<T> {
-    pub(super) const fn new(thread: &'static Thread, value: Arc<SpinLock<Option<T>>>) -> Self {
-        Self { thread, value }
+    /// # Safety
+    /// The caller is a user of the object, and hands that over; the thread's function gives a `T`.
+    pub(super) unsafe fn new(thread: &'static Thread) -> Self {
+        Self { handle: Handle::of(thread), value: PhantomData }
+    }
+
+    /// The thread.
+    #[must_use]
+    pub const fn thread(&self) -> &Handle {
+        &self.handle
+    }
+
+    const fn object(&self) -> &'static Thread {
+        self.handle.object()
     }
 
     /// Waits for the thread's end. When this returns, no CPU stands on the thread's stack, and the thread's object may
@@ -118,68 +215,123 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     /// [`Death`] if the thread ended without a value.
+    ///
+    /// # Panics
+    /// Where [`join_within`](Self::join_within) has an error: the wait would never end.
     pub fn join(self) -> Result<T, Death> {
+        match self.wait(u64::MAX) {
+            Ok(end) => end,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Waits for the thread's end as [`join`](Self::join) does, for `limit` at most, to the precision of a timer tick.
+    ///
+    /// # Errors
+    /// [`JoinError`] if that is too short, or would be, however long it were; it gives the handle back.
+    pub fn join_within(self, limit: Duration) -> Result<Result<T, Death>, JoinError<T>> {
+        self.wait(time::now().saturating_add(time::cycles(limit)))
+    }
+
+    fn wait(self, until: u64) -> Result<Result<T, Death>, JoinError<T>> {
+        if cpu::in_interrupt() {
+            return Err(JoinError::InInterrupt(self));
+        }
         table::bury();
         let shield = Shield::new();
-        let me = cpu::current();
-        assert!(!ptr::eq(me, self.thread), "a thread waits for its own end");
-        loop {
-            {
-                let mut join = self.thread.join.lock();
-                let done = if bug::armed(Bug::LockRecursion) { self.is_finished() } else { join.done };
-                if done {
-                    break;
-                }
-                join.waiter = Some(me);
-            }
-            if !me.abort_pending() {
-                switch::park();
-            } else if me.shield_count() > 1 {
-                // The caller holds the abort off, so the wait goes on; parking is over for an aborted thread.
-                switch::yield_now();
-            } else {
-                self.thread.join.lock().waiter = None;
-                drop(self);
-                drop(shield); // does not come back
-                unreachable!("an aborted thread goes on");
-            }
+        let (me, thread) = (cpu::current(), self.object());
+        if ptr::eq(me, thread) {
+            return Err(JoinError::Itself(self));
         }
-        emit(Event::Joined { thread: self.thread.number() });
-        let dead = self.thread.state.load(Ordering::Relaxed) == state::DEAD;
+        if !thread.join.is_done() {
+            me.set_waits_for(Some(thread));
+            if leads_to(thread, me) {
+                me.set_waits_for(None);
+                return Err(JoinError::Deadlock(self));
+            }
+            while thread.join.wait(me) {
+                if bug::armed(Bug::LockRecursion) {
+                    table::take_twice();
+                }
+                let timed_out = until != u64::MAX && time::now() >= until;
+                if timed_out || me.abort_pending() && me.shield_count() == 1 {
+                    if !thread.join.give_up(me) {
+                        break;
+                    }
+                    me.set_waits_for(None);
+                    if timed_out {
+                        return Err(JoinError::Timeout(self));
+                    }
+                    drop(self);
+                    drop(shield); // does not come back
+                    unreachable!("an aborted thread goes on");
+                } else if me.abort_pending() {
+                    // The caller holds the abort off, so the wait goes on; parking is over for an aborted thread.
+                    switch::yield_now();
+                } else if until == u64::MAX {
+                    switch::park();
+                } else {
+                    super::sleep::park_until(until);
+                }
+            }
+            me.set_waits_for(None);
+        }
+        emit(Event::Joined { thread: thread.number() });
+        let dead = thread.state.load(Ordering::Relaxed) == state::DEAD;
         assert!(dead, "joined a thread that still stands on its stack");
-        let left = self.thread.join.lock().left.expect("a thread that ended says how");
-        let end = match left.death() {
-            Some(death) => Err(death),
-            None => Ok(self.value.lock().take().expect("a thread that returned left its value")),
+        let end = match thread.end.get() {
+            // SAFETY: it has ended, and gives a `T`, by `new`.
+            Some(How::Returned) => Ok(unsafe { thread.body.take() }.expect("a thread that returned left its value")),
+            Some(How::Exited) => Err(Death::Exited),
+            Some(How::Aborted) => Err(Death::Aborted),
+            Some(How::Faulted) => Err(Death::Fault(thread.end.fault())),
+            None => panic!("a thread that ended does not say how"),
         };
         // Before the shield: an abort that comes through then must not leave the handle behind.
         drop(self);
-        end
+        Ok(end)
     }
 
     /// Asks the thread to end, wherever it is; see the module's text for what that means. Returns at once: [`join`]
-    /// waits for the end.
+    /// waits for the end. From a handler, too.
     ///
     /// [`join`]: Self::join
     pub fn abort(&self) {
-        let _shield = Shield::new();
-        emit(Event::Abort { thread: self.thread.number() });
-        self.thread.abort.store(true, Ordering::SeqCst);
-        switch::unpark(self.thread);
-        switch::kick(self.thread);
+        self.handle.abort();
     }
 
     /// Whether the thread has left its stack for good.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        let _shield = Shield::new();
-        self.thread.join.lock().done
+        self.object().join.is_done()
     }
+
+    /// Lets the thread go on by itself, as dropping the handle does; what is left can ask for its end, and wake it.
+    #[must_use = "dropping the handle does the same"]
+    pub fn detach(self) -> Handle {
+        self.handle
+    }
+}
+
+/// Whether `first` waits for an end, that thread for another's, and so on up to `me`. Each says whom it waits for before it
+/// looks (sequentially consistent, as the looking is): of several that close a circle one at least sees all of it.
+fn leads_to(first: &'static Thread, me: &'static Thread) -> bool {
+    // More threads than there are is a circle of others, who find it themselves.
+    let mut at = first.waits_for();
+    for _ in 0..table::live() {
+        match at {
+            None => return false,
+            Some(thread) if ptr::eq(thread, me) => return true,
+            Some(thread) => at = thread.waits_for(),
+        }
+    }
+    false
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let _shield = Shield::new();
-        table::release(self.thread);
+        self.object().is_joinable.store(false, Ordering::Release);
+        table::release(self.object());
     }
 }

@@ -15,23 +15,36 @@
 //! [`Shield`] holds an abort off while something must not be lost; every kernel function that owns something midway
 //! has one.
 
+mod body;
 mod builder;
+mod cache;
+mod end;
 mod exit;
+mod handle;
 mod idle;
 mod join;
+mod name;
+mod object;
 pub(crate) mod pending;
+mod priority;
 pub(crate) mod queue;
 mod shield;
 mod sleep;
+mod stack;
 pub(crate) mod switch;
 mod table;
 
 pub use builder::{Builder, SpawnError, spawn};
+pub use cache::{kept as cached_stacks, set_size as set_stack_cache};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
-pub use join::{Death, Fault, FaultKind, JoinHandle};
+pub use handle::{Handle, State, current, for_each_handle};
+pub use join::{Death, Fault, FaultKind, JoinError, JoinHandle};
+pub use object::Object;
+pub use priority::Priority;
 pub(crate) use shield::HEADROOM;
 pub use shield::{PreemptOff, Shield};
 pub use sleep::sleep;
+pub use stack::{GuardedStack, StackBusy, StackMemory};
 pub use switch::{park, yield_now};
 pub use table::{for_each, live};
 
@@ -41,21 +54,21 @@ pub(crate) fn idle_cpus() -> smp::CpuSet {
     switch::IDLE.load(Ordering::SeqCst)
 }
 
-pub(crate) use exit::{Left, divert};
+pub(crate) use cache::Cache as StackCache;
+pub(crate) use end::{Cause, How};
+pub(crate) use exit::{divert, divert_for};
 pub(crate) use idle::prepare as prepare_idle;
-pub(crate) use table::{first_of_all_address, pooled, register};
+pub(crate) use table::{Home, first_of_all_address, pooled, register};
 
 use crate::cpu;
 use crate::cpu::cell::Own;
 use crate::cpu::entry::Frame;
+use crate::mem::AddressSpace;
 use crate::mem::slots::SlotId;
-use crate::sync::SpinLock;
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
-
 use smp::space::SpaceId;
-use wire::debug::NAME;
 
 /// The states in the picture above.
 pub(crate) mod state {
@@ -68,74 +81,103 @@ pub(crate) mod state {
 
 /// A thread. The objects are never deallocated, only used again, so a reference to one stays good; which thread it
 /// stands for is known by who holds the reference: a handle, a queue, or the stack that names its owner.
-pub struct Thread {
+pub(crate) struct Thread {
     state: AtomicU8,
-    /// Which thread the object stands for at present: counts up, never 0 in a thread that was spawned. Idle threads have
-    /// the number of their CPU + 1.
+    /// Which thread the object stands for at present: counts up, never 0 in a thread that was spawned, 0 in an object that is
+    /// free. Idle threads have the number of their CPU + 1.
     number: AtomicU32,
     /// An unpark that has not been used up; see [`switch::park`].
     token: AtomicBool,
-    /// Somebody wants it to end.
-    abort: AtomicBool,
+    /// The number of the thread whose end somebody wants: of no other that has the object before or after it.
+    abort: AtomicU32,
     /// Guard hits are expected: count them, print nothing.
     quiet: AtomicBool,
+    /// The run cannot go on without it: its end is a panic.
+    essential: AtomicBool,
     /// How many guards keep it from being preempted. Only the thread itself, and its CPU's handlers, look.
     preempt_off: Own<u32>,
     /// How many guards hold an abort off. As above.
     shields: Own<u32>,
     /// Its registers, on its stack, while it does not run.
     frame: AtomicPtr<Frame>,
-    /// The stack's slot, 0 if none.
-    stack: AtomicU32,
-    /// The number of the address space that it runs in plus one, 0 for none. What it runs holds the space.
+    /// The stack's slot as a number, 0 if it has none, for readers outside; and the stack itself.
+    slot_bits: AtomicU32,
+    stack: stack::Current,
+    /// The number of the address space that it runs in plus one, 0 for none.
     space: AtomicU32,
+    /// What holds the space, while the thread runs in it.
+    space_held: UnsafeCell<Option<Arc<AddressSpace>>>,
     /// CPUs that it may run on.
     affinity: AtomicU64,
+    priority: AtomicU8,
     /// CPU that it ran on last.
     last_cpu: AtomicU32,
+    /// Times that it was given a CPU.
+    turns: Own<u64>,
+    /// A word of its users.
+    data: AtomicU64,
     /// The next thread of the list that it is in: a run queue, the free ones, the dead ones.
     link: AtomicPtr<Thread>,
     /// The next of the sleepers, and when it wants to wake, in cycles.
     sleep_link: AtomicPtr<Thread>,
     wake_at: AtomicU64,
-    join: SpinLock<join::Join>,
-    /// What it runs; see [`builder::Payload`].
-    payload: UnsafeCell<Option<Box<dyn builder::Payload>>>,
+    join: join::Join,
+    /// Whose end it waits for.
+    waits_for: AtomicPtr<Thread>,
+    end: end::End,
+    body: body::Body,
     /// Who still needs the object: the handle, and the stack until it is reaped.
     users: AtomicU32,
-    name: SpinLock<([u8; NAME], usize)>,
+    /// The handle is one of them.
+    is_joinable: AtomicBool,
+    name: name::NameCell,
+    /// Where the object came from, and goes when it is free.
+    home: table::Home,
+    /// It is one of those that readers outside find.
+    is_registered: AtomicBool,
     /// The next of all thread objects.
     all_link: AtomicPtr<Thread>,
 }
 
-// SAFETY: everything but `payload` is atomic or locked. `payload` is set by the spawner before the thread is READY, used
-// by the thread while it lives, and dropped by the last user when it is DEAD.
+// SAFETY: everything but `body` and `space_held` is atomic, or says itself why it is sound. Those two are set by the spawner
+// before the thread is READY, used by the thread while it lives, and emptied by the last user when it is DEAD.
 unsafe impl Sync for Thread {}
-// SAFETY: as above; a payload is `Send`.
+// SAFETY: as above; what is in the body is `Send`.
 unsafe impl Send for Thread {}
 
 impl Thread {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(home: table::Home) -> Self {
         Self {
             state: AtomicU8::new(state::FREE),
             number: AtomicU32::new(0),
             token: AtomicBool::new(false),
-            abort: AtomicBool::new(false),
+            abort: AtomicU32::new(0),
             quiet: AtomicBool::new(false),
+            essential: AtomicBool::new(false),
             preempt_off: Own::<u32>::new(0),
             shields: Own::<u32>::new(0),
             frame: AtomicPtr::new(core::ptr::null_mut()),
-            stack: AtomicU32::new(0),
+            slot_bits: AtomicU32::new(0),
+            stack: stack::Current::none(),
             space: AtomicU32::new(0),
+            space_held: UnsafeCell::new(None),
             affinity: AtomicU64::new(u64::MAX),
+            priority: AtomicU8::new(Priority::NORMAL.level()),
             last_cpu: AtomicU32::new(0),
+            turns: Own::<u64>::new(0),
+            data: AtomicU64::new(0),
             link: AtomicPtr::new(core::ptr::null_mut()),
             sleep_link: AtomicPtr::new(core::ptr::null_mut()),
             wake_at: AtomicU64::new(0),
-            join: SpinLock::new("join", join::Join::new()),
-            payload: UnsafeCell::new(None),
+            join: join::Join::new(),
+            waits_for: AtomicPtr::new(core::ptr::null_mut()),
+            end: end::End::new(),
+            body: body::Body::none(),
             users: AtomicU32::new(0),
-            name: SpinLock::new("thread name", ([0; NAME], 0)),
+            is_joinable: AtomicBool::new(false),
+            name: name::NameCell::new(),
+            home,
+            is_registered: AtomicBool::new(false),
             all_link: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
@@ -147,16 +189,15 @@ impl Thread {
         core::mem::offset_of!(Self, state) as u64,
         core::mem::offset_of!(Self, preempt_off) as u64,
         core::mem::offset_of!(Self, shields) as u64,
-        core::mem::offset_of!(Self, stack) as u64,
+        core::mem::offset_of!(Self, slot_bits) as u64,
         core::mem::offset_of!(Self, last_cpu) as u64,
     ];
 
     /// Offsets of the bytes of the name and of their number.
-    pub(crate) fn name_offsets(&self) -> (u64, u64) {
-        let name = self.name.lock();
-        let from = |field: *const u8| (field as u64) - core::ptr::from_ref(self) as u64;
-        (from((&raw const name.0).cast()), from((&raw const name.1).cast()))
-    }
+    pub(crate) const NAME_OFFSETS: (u64, u64) = {
+        let name = core::mem::offset_of!(Self, name) as u64;
+        (name + name::NameCell::OFFSETS.0, name + name::NameCell::OFFSETS.1)
+    };
 
     /// The number by which traces know it.
     #[inline(always)]
@@ -170,7 +211,13 @@ impl Thread {
 
     /// Its stack's slot, while it has one.
     pub(crate) fn stack(&self) -> Option<SlotId> {
-        SlotId::from_bits(self.stack.load(Ordering::Relaxed))
+        self.stack.slot()
+    }
+
+    /// Its stack: first byte, and first byte past the end. Zeros while it has none.
+    #[inline]
+    pub(crate) fn stack_bounds(&self) -> (u64, u64) {
+        self.stack.bounds()
     }
 
     /// The address space that it runs in.
@@ -190,7 +237,7 @@ impl Thread {
     /// Whether it can be ended here and now without losing anything of the kernel's: asked on its CPU, inside an
     /// interrupt or exception that interrupted it.
     pub(crate) fn can_be_ended(&self) -> bool {
-        self.stack().is_some() && self.shields.get() == 0 && self.preempt_off.get() == 0
+        self.stack.is_there() && self.shields.get() == 0 && self.preempt_off.get() == 0
     }
 
     pub(crate) fn preempt_count(&self) -> u32 {
@@ -206,64 +253,67 @@ impl Thread {
     }
 
     /// Whether somebody has asked for its end.
+    #[inline]
     fn abort_pending(&self) -> bool {
-        self.abort.load(Ordering::SeqCst)
+        self.abort.load(Ordering::SeqCst) == self.number()
+    }
+
+    /// Asks for the end of the thread with this number; false if the object is not, or not any more, that thread's.
+    fn ask_to_end(&self, number: u32) -> bool {
+        // What was asked of the object's former threads is overwritten, and what is asked of a later one stays: numbers count
+        // up, and the comparison holds over their wrap.
+        let later = |old: u32| number.wrapping_sub(old).cast_signed() > 0 || old == 0;
+        let _ = self.abort.try_update(Ordering::SeqCst, Ordering::Relaxed, |old| later(old).then_some(number));
+        self.number() == number
+    }
+
+    /// Whether something of it has to be dropped by a thread.
+    fn owns_something(&self) -> bool {
+        // SAFETY: its last user asks.
+        self.body.holds() || unsafe { (*self.space_held.get()).is_some() }
+    }
+
+    /// # Safety
+    /// The object has no user.
+    unsafe fn drop_what_it_owns(&self) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            self.body.clear();
+            drop((*self.space_held.get()).take());
+        }
+    }
+
+    fn priority(&self) -> Priority {
+        Priority::of_level(self.priority.load(Ordering::Relaxed))
+    }
+
+    fn waits_for(&self) -> Option<&'static Self> {
+        // SAFETY: null, or set from a `&'static`.
+        unsafe { self.waits_for.load(Ordering::SeqCst).as_ref() }
+    }
+
+    fn set_waits_for(&self, thread: Option<&'static Self>) {
+        self.waits_for.store(thread.map_or(core::ptr::null_mut(), |t| core::ptr::from_ref(t).cast_mut()), Ordering::SeqCst);
     }
 
     fn set_name(&self, name: &str) {
-        let mut kept = self.name.lock();
-        let length = (0..=name.len().min(NAME)).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
-        kept.0[..length].copy_from_slice(&name.as_bytes()[..length]);
-        kept.1 = length;
+        self.name.set(&name::Name::new(name));
     }
 
-    /// Its name, by value: for use where no lock may be held.
-    pub(crate) fn name_bytes(&self) -> ([u8; NAME], usize) {
-        *self.name.lock()
-    }
-
-    /// Runs `f` on its name.
+    /// Runs `f` on its name. Takes no lock: anywhere, at any time.
     pub(crate) fn with_name<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        let (bytes, length) = *self.name.lock();
-        f(core::str::from_utf8(&bytes[..length]).unwrap_or("?"))
-    }
-
-    /// Its name when locks cannot be relied on: a CPU has panicked and stopped all others.
-    pub(crate) fn with_name_in_panic<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        // SAFETY: no other CPU runs; a name that was being written is still bytes.
-        let (bytes, length) = unsafe { *self.name.steal() };
-        f(core::str::from_utf8(&bytes[..length.min(NAME)]).unwrap_or("?"))
+        self.name.get().with(f)
     }
 }
 
 /// Bytes left between the stack pointer and the front guard, on the thread that calls.
 #[must_use]
 pub fn stack_left() -> u64 {
-    let start = cpu::current().stack().map_or(0, SlotId::start);
-    shield::stack_pointer().saturating_sub(start)
+    shield::stack_pointer().saturating_sub(stack_bounds().0)
 }
 
 /// The calling thread's stack: first byte, and first byte past the end.
 #[must_use]
 pub fn stack_bounds() -> (u64, u64) {
-    cpu::current().stack().map_or((0, 0), |stack| (stack.start(), stack.end()))
-}
-
-/// A reference to a thread that can unpark it. Kept by whoever will, for no longer than the thread lives.
-#[derive(Clone, Copy, Debug)]
-pub struct Unparker(&'static Thread);
-
-impl Unparker {
-    /// Of the thread that calls.
-    #[must_use]
-    pub fn current() -> Self {
-        Self(cpu::current())
-    }
-
-    /// Lets the thread go on from [`park`], now or the next time it gets there. A thread that has ended since is not
-    /// there to mind; one that uses its object again may wake for nothing, which `park` allows for.
-    pub fn unpark(self) {
-        let _shield = Shield::new();
-        switch::unpark(self.0);
-    }
+    cpu::current().stack_bounds()
 }

@@ -11,21 +11,32 @@
 use crate::cpu;
 use crate::mem::slots::SlotId;
 use crate::sync::SpinLock;
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::reaper::Pending;
+use smp::reaper::{Batch, Pending};
 use smp::{MAX_CPUS, MayWait, OffStack, Reaper};
 use wire::cmdline::Reaping;
 
-/// A stack whose thread has ended; still mapped, and its slot names the thread as owner.
+/// A stack whose thread has ended; still mapped, and its slot names the thread as owner. As a number, for readers outside.
 #[repr(transparent)]
-pub(super) struct DeadStack(pub(super) SlotId);
+pub(super) struct DeadStack(NonZeroU32);
+
+impl DeadStack {
+    pub(super) const fn new(slot: SlotId) -> Self {
+        Self(slot.into_number())
+    }
+
+    pub(super) fn slot(self) -> SlotId {
+        SlotId::from_bits(self.0.get()).expect("made of a slot")
+    }
+}
 
 /// Unmaps stacks, and says how many they were.
-pub(super) type Reap = fn(&mut dyn Iterator<Item = DeadStack>, &mut MayWait) -> usize;
+pub(super) type Reap = fn(Batch<DeadStack>, &mut MayWait) -> usize;
 
 /// Stacks that a CPU keeps for itself: as many as one request lists.
-const KEPT: usize = smp::ranges::MAX_RANGES;
+const KEPT: usize = smp::reaper::BATCH;
 
 type Stacks<const N: usize> = SpinLock<Pending<DeadStack, N>>;
 type List<const N: usize> = Reaper<Stacks<N>, N>;
@@ -80,12 +91,16 @@ pub(super) fn take_all(permit: &mut MayWait, reap: Reap) -> usize {
 fn take<const N: usize>(list: &List<N>, permit: &mut MayWait, reap: Reap) -> usize {
     #[cfg(feature = "seeded-bugs")]
     if crate::bug::armed(wire::cmdline::Bug::ShootdownUnderLock) {
-        list.take_all_under_lock(|mut batch| {
-            reap(&mut batch, permit);
+        list.take_under_lock(|batch| {
+            reap(batch, permit);
         });
         return 0;
     }
-    if list.count() == 0 { 0 } else { reap(&mut list.take_all(permit), permit) }
+    let mut count = 0;
+    while list.count() > 0 {
+        count += reap(list.take(permit), permit);
+    }
+    count
 }
 
 /// For readers outside: the first list's stacks and their number, how many lists there are, and how far apart.

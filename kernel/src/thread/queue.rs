@@ -1,10 +1,10 @@
 //! Lists of threads, chained through the threads themselves: the run queue and the sleepers of a CPU.
 
-use super::Thread;
+use super::{Priority, Thread};
 use crate::bug;
 use crate::sync::SpinLock;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use smp::CpuId;
 use wire::cmdline::Bug;
 use x86_64::instructions::interrupts;
@@ -69,16 +69,64 @@ impl List {
     }
 }
 
-/// The threads that are READY to run on a CPU, first come, first served.
+/// The threads that are READY to run on a CPU: the most urgent first, and of equally urgent ones the one that came first.
 pub(crate) struct RunQueue {
-    threads: SpinLock<List>,
+    threads: SpinLock<ByPriority>,
     /// How many there are, to look without the lock.
     length: AtomicUsize,
+    /// One more than the level of the most urgent, 0 if there is none; to look without the lock.
+    highest: AtomicU8,
+}
+
+struct ByPriority {
+    lists: [List; Priority::LEVELS as usize],
+    /// Levels that have threads, a bit each.
+    filled: u8,
+}
+
+impl ByPriority {
+    const fn new() -> Self {
+        Self { lists: [const { List::new() }; Priority::LEVELS as usize], filled: 0 }
+    }
+
+    /// One more than the highest level that has threads.
+    const fn highest(&self) -> u8 {
+        8 - self.filled.leading_zeros() as u8
+    }
+
+    #[inline]
+    fn push(&mut self, thread: &'static Thread) {
+        let level = thread.priority().level();
+        self.lists[usize::from(level)].push(thread);
+        self.filled |= 1 << level;
+    }
+
+    /// The first of the most urgent for which `wanted` holds.
+    #[inline]
+    fn take_first(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static Thread> {
+        let mut left = self.filled;
+        while left != 0 {
+            let level = 7 - left.leading_zeros();
+            left ^= 1 << level;
+            let list = &mut self.lists[level as usize];
+            if let Some(thread) = list.take_first(&wanted) {
+                if list.first.is_null() {
+                    self.filled ^= 1 << level;
+                }
+                return Some(thread);
+            }
+        }
+        None
+    }
 }
 
 impl RunQueue {
     pub(crate) const fn new() -> Self {
-        Self { threads: SpinLock::new("run queue", List::new()), length: AtomicUsize::new(0) }
+        Self {
+            threads: SpinLock::new("run queue", ByPriority::new()),
+            length: AtomicUsize::new(0),
+            highest: AtomicU8::new(0),
+        }
     }
 
     /// How many there are, at a glance. Sequentially consistent: see `switch::make_ready` and `idle`.
@@ -86,15 +134,26 @@ impl RunQueue {
         self.length.load(Ordering::SeqCst)
     }
 
+    /// Whether there is one that is at least as urgent as this, at a glance.
+    pub(crate) fn has_as_urgent_as(&self, priority: Priority) -> bool {
+        self.highest.load(Ordering::Relaxed) > priority.level()
+    }
+
     pub(crate) fn push(&self, thread: &'static Thread) {
         let mut threads = self.threads.lock();
         threads.push(thread);
-        self.length.store(self.length.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+        self.note(&threads, self.length.load(Ordering::Relaxed).wrapping_add(1));
+    }
+
+    fn note(&self, threads: &ByPriority, length: usize) {
+        self.highest.store(threads.highest(), Ordering::Relaxed);
+        self.length.store(length, Ordering::SeqCst);
     }
 
     /// Whether there is a thread that may run on `cpu`.
     pub(crate) fn has_for(&self, cpu: CpuId) -> bool {
-        self.len() > 0 && self.threads.lock().iter().any(|thread| thread.may_run_on(cpu))
+        self.len() > 0
+            && self.threads.lock().lists.iter().flat_map(List::iter).any(|thread| thread.may_run_on(cpu))
     }
 
     /// Takes the first thread that may run on `cpu`.
@@ -104,7 +163,7 @@ impl RunQueue {
         }
         let mut threads = self.threads.lock();
         let taken = threads.take_first(|thread| thread.may_run_on(cpu))?;
-        self.length.store(self.length.load(Ordering::Relaxed) - 1, Ordering::SeqCst);
+        self.note(&threads, self.length.load(Ordering::Relaxed).wrapping_sub(1));
         Some(taken)
     }
 }

@@ -1,6 +1,6 @@
 //! Guards that keep the thread that runs from being preempted, or from being ended.
 
-use super::{Left, exit, switch};
+use super::{How, Thread, exit, switch};
 use crate::cpu;
 use crate::cpu::apic::vector;
 use core::arch::asm;
@@ -12,9 +12,10 @@ pub struct PreemptOff(PhantomData<*mut ()>);
 
 impl PreemptOff {
     /// Turns preemption off.
+    #[inline]
     pub fn new() -> Self {
         let thread = cpu::current();
-        thread.preempt_off.set(thread.preempt_off.get() + 1);
+        thread.preempt_off.set(thread.preempt_off.get().wrapping_add(1));
         // The compiler must not move what follows before it.
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         Self(PhantomData)
@@ -28,10 +29,11 @@ impl Default for PreemptOff {
 }
 
 impl Drop for PreemptOff {
+    #[inline]
     fn drop(&mut self) {
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         let thread = cpu::current();
-        let depth = thread.preempt_off.get() - 1;
+        let depth = thread.preempt_off.get().wrapping_sub(1);
         thread.preempt_off.set(depth);
         if depth == 0 && cpu::should_give_way() && !cpu::in_interrupt() && cpu::masked_depth() == 0 {
             switch::yield_now();
@@ -52,23 +54,29 @@ impl Shield {
     /// Holds aborts off.
     ///
     /// A thread with less than the kernel's headroom left on its stack is ended as overflowed.
+    #[inline]
     pub fn new() -> Self {
         let thread = cpu::current();
-        if thread.shields.get() == 0
-            && let Some(stack) = thread.stack()
-            && !cpu::in_interrupt()
-        {
+        let shields = thread.shields.get();
+        if shields == 0 {
             // Boot code and reports run on stacks that are not the thread's: far away, above or below.
-            let here = stack_pointer();
-            let left = here.saturating_sub(stack.start());
-            if left < HEADROOM && here.abs_diff(stack.start()) < 2 * HEADROOM {
-                // SAFETY: the handler ends this thread, which owns nothing of the kernel's yet.
-                unsafe { asm!("int {}", const vector::OVERFLOW_ON_CALL) }
+            let left = stack_pointer().wrapping_sub(thread.stack_bounds().0);
+            if left.wrapping_add(2 * HEADROOM) < 3 * HEADROOM {
+                too_little_left(thread);
             }
         }
-        thread.shields.set(thread.shields.get() + 1);
+        thread.shields.set(shields.wrapping_add(1));
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         Self(PhantomData)
+    }
+}
+
+/// A thread calls a kernel function with less left of its stack than that may need.
+#[cold]
+fn too_little_left(thread: &Thread) {
+    if thread.stack.is_there() && !cpu::in_interrupt() {
+        // SAFETY: the handler ends this thread, which owns nothing of the kernel's yet.
+        unsafe { asm!("int {}", const vector::OVERFLOW_ON_CALL) }
     }
 }
 
@@ -79,18 +87,26 @@ impl Default for Shield {
 }
 
 impl Drop for Shield {
+    #[inline]
     fn drop(&mut self) {
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         let thread = cpu::current();
-        let depth = thread.shields.get() - 1;
+        let depth = thread.shields.get().wrapping_sub(1);
         thread.shields.set(depth);
-        let free = !cpu::in_interrupt() && cpu::masked_depth() == 0;
-        if depth == 0 && free && thread.abort_pending() && thread.can_be_ended() {
-            exit::end(Left::Aborted);
+        if depth == 0 && thread.abort_pending() {
+            end_if_possible(thread);
         }
     }
 }
 
+#[cold]
+fn end_if_possible(thread: &Thread) {
+    if !cpu::in_interrupt() && cpu::masked_depth() == 0 && thread.can_be_ended() {
+        exit::end(How::Aborted);
+    }
+}
+
+#[inline(always)]
 pub(super) fn stack_pointer() -> u64 {
     let rsp: u64;
     // SAFETY: reads a register.

@@ -9,19 +9,19 @@ use core::time::Duration;
 /// Waits for at least `duration`; an abort ends it.
 pub fn sleep(duration: Duration) {
     let _shield = Shield::new();
-    let thread = cpu::current();
     let until = time::now().saturating_add(time::cycles(duration));
-    thread.wake_at.store(until, Ordering::Relaxed);
-    let home = cpu::current_id();
-    let sleepers = &cpu::get(home).expect("this CPU is up").sleepers;
-    sleepers.add(thread);
-    while time::now() < until && !thread.abort_pending() {
-        switch::park();
-        // Woken too early by an unpark meant for something else: it may have been taken off the list.
-        if time::now() < until && !thread.abort_pending() {
-            sleepers.remove(thread);
-            sleepers.add(thread);
-        }
+    while time::now() < until && !cpu::current().abort_pending() {
+        park_until(until);
     }
+}
+
+/// Parks until this time at most, in cycles. May return early, as [`switch::park`] may. The caller holds aborts off.
+pub(super) fn park_until(until: u64) {
+    let thread = cpu::current();
+    thread.wake_at.store(until, Ordering::Relaxed);
+    let sleepers = &cpu::get(cpu::current_id()).expect("this CPU is up").sleepers;
+    sleepers.add(thread);
+    switch::park();
+    // It is still there, if it was woken by an unpark.
     sleepers.remove(thread);
 }

@@ -3,13 +3,14 @@
 //! All of it runs on the CPU's own stack with interrupts off, entered from [`crate::cpu::entry`]: when [`switch`]
 //! begins, the CPU has already left the stack of the thread that ran.
 
-use super::{Shield, Thread, exit, state};
+use super::{How, Shield, Thread, exit, state};
 use crate::bug;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
 use crate::cpu::{self, Cpu};
 use crate::mem::{space, tlb};
 use crate::perturb::{self, Point};
+use crate::stats;
 use crate::sync::irq::IrqsOff;
 use crate::trace::{self, Event, emit};
 use core::ptr;
@@ -57,9 +58,9 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     let before = cpu.current();
     before.frame.store(frame, Ordering::Relaxed);
     cpu.need_resched.set(false);
-    cpu.stats.switches.add(1);
+    stats::count(stats::SWITCHES);
     let idles = ptr::eq(before, &cpu.idle);
-    if why == Why::Preempted && !idles && cpu.run_queue.len() == 0 {
+    if why == Why::Preempted && !idles && !cpu.run_queue.has_as_urgent_as(before.priority()) {
         // There is none to give way to here. Whoever gives way in a loop waits for another CPU: a virtual one may need this
         // one's turn.
         core::hint::spin_loop();
@@ -128,6 +129,7 @@ fn resume(cpu: &'static Cpu, next: &'static Thread) -> *mut Frame {
         IDLE.remove(cpu.id(), Ordering::SeqCst);
     }
     next.last_cpu.store(cpu.id().index() as u32, Ordering::SeqCst);
+    next.turns.set(next.turns.get().wrapping_add(1));
     space::enter(next.space());
     cpu.slice.set(SLICE_TICKS);
     cpu.set_current(next);
@@ -135,7 +137,7 @@ fn resume(cpu: &'static Cpu, next: &'static Thread) -> *mut Frame {
     // Pairs with `abort`: it sets the flag and reads `last_cpu`, here it is the other way round; one sees the other.
     if next.abort_pending() && next.can_be_ended() {
         // SAFETY: the thread does not run; its frame is on its stack, and nobody else looks at it.
-        super::divert(unsafe { &mut *frame }, next, super::Left::Aborted);
+        super::divert(unsafe { &mut *frame }, next, How::Aborted);
     }
     frame
 }
@@ -150,7 +152,7 @@ pub(crate) fn after_interrupt(cpu: &'static Cpu, frame: *mut Frame) -> *mut Fram
     }
     if thread.abort_pending() && thread.can_be_ended() {
         // SAFETY: the interrupted thread's frame, on its stack; it goes on only by what is returned here.
-        super::divert(unsafe { &mut *frame }, thread, super::Left::Aborted);
+        super::divert(unsafe { &mut *frame }, thread, How::Aborted);
         frame
     } else if cpu.need_resched.get() {
         settle(cpu, frame, Why::Preempted)
@@ -166,8 +168,9 @@ pub(crate) fn tick(cpu: &'static Cpu, now: u64) {
     }
     let left = cpu.slice.get().saturating_sub(1);
     cpu.slice.set(left);
-    let idles = ptr::eq(cpu.current(), &cpu.idle);
-    if if idles { work_waits(cpu.id()) } else { left == 0 && cpu.run_queue.len() > 0 } {
+    let current = cpu.current();
+    let idles = ptr::eq(current, &cpu.idle);
+    if if idles { work_waits(cpu.id()) } else { left == 0 && cpu.run_queue.has_as_urgent_as(current.priority()) } {
         cpu.need_resched.set(true);
     }
 }
@@ -188,11 +191,12 @@ pub(crate) fn make_ready(thread: &'static Thread) {
     target.run_queue.push(thread);
     // Pairs with `idle`: the CPU says that it is idle, then looks at the queues; here it is the other way round.
     fence(Ordering::SeqCst);
+    let runs = target.current();
     if home != irqs.cpu().id() {
-        if IDLE.load(Ordering::SeqCst).contains(home) {
+        if IDLE.load(Ordering::SeqCst).contains(home) || runs.priority() < thread.priority() {
             send_reschedule(&irqs, target);
         }
-    } else if ptr::eq(target.current(), &target.idle) {
+    } else if ptr::eq(runs, &target.idle) || runs.priority() < thread.priority() {
         target.need_resched.set(true);
     }
 }
@@ -256,6 +260,15 @@ fn unpark_if_parked(thread: &'static Thread) -> bool {
         make_ready(thread);
     }
     ready.is_ok()
+}
+
+/// Leaves the CPU for good: the end of a thread.
+///
+/// # Safety
+/// On a thread's stack; nothing that the caller owns is needed any more.
+pub(super) unsafe fn leave_for_good() {
+    // SAFETY: by the caller's promise.
+    unsafe { leave(Why::Exits) }
 }
 
 /// Leaves the CPU.

@@ -1,9 +1,10 @@
 //! Thread objects: made when there is none to use again, kept for ever.
 
 use super::queue::List;
-use super::{Shield, Thread, join, state};
+use super::{Shield, Thread, state};
 use crate::sync::SpinLock;
-use alloc::boxed::Box;
+use alloc::alloc::alloc;
+use core::alloc::Layout;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use smp::MAX_CPUS;
 
@@ -16,26 +17,60 @@ static WAITING: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static POOLED: AtomicUsize = AtomicUsize::new(0);
 
-/// A thread object, as new, with two users: the handle and the stack.
-pub(super) fn allocate() -> &'static Thread {
+/// Where a thread object goes when it is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// To those that are used again.
+    Pool,
+    /// Back to its owner.
+    Owner,
+    /// Nowhere: it is a CPU's idle thread, which does not end.
+    Cpu,
+}
+
+/// A thread object, as new, or `None` if there is no memory for one. Who starts the thread says how many users it has.
+#[inline]
+pub(super) fn allocate() -> Option<&'static Thread> {
     let free = FREE.lock().pop(); // and gives the lock up: what follows may allocate
-    let thread = free.unwrap_or_else(|| {
-        POOLED.fetch_add(1, Ordering::Relaxed);
-        let thread: &'static Thread = Box::leak(Box::new(Thread::new()));
-        register(thread);
-        thread
-    });
+    let thread = match free {
+        Some(thread) => thread,
+        None => create()?,
+    };
+    prepare(thread);
+    Some(thread)
+}
+
+#[cold]
+fn create() -> Option<&'static Thread> {
+    // SAFETY: a thread object is not of size 0; what is written lives for ever.
+    let thread: &'static Thread = unsafe {
+        let memory = alloc(Layout::new::<Thread>()).cast::<Thread>();
+        if memory.is_null() {
+            return None;
+        }
+        memory.write(Thread::new(Home::Pool));
+        &*memory
+    };
+    POOLED.fetch_add(1, Ordering::Relaxed);
+    register(thread);
+    Some(thread)
+}
+
+/// Makes an object one of a new thread.
+#[inline]
+pub(super) fn prepare(thread: &'static Thread) {
     LIVE.fetch_add(1, Ordering::Relaxed);
-    thread.number.store(next_number(), Ordering::Relaxed);
-    *thread.join.lock() = join::Join::new();
-    for flag in [&thread.token, &thread.abort, &thread.quiet] {
-        flag.store(false, Ordering::Relaxed);
+    if thread.home == Home::Owner && !thread.is_registered.swap(true, Ordering::Relaxed) {
+        register(thread);
     }
-    thread.set_space(None);
+    thread.number.store(next_number(), Ordering::Relaxed);
+    thread.join.reset();
+    thread.end.reset();
+    thread.token.store(false, Ordering::Relaxed);
     thread.preempt_off.set(0);
     thread.shields.set(0);
-    thread.users.store(2, Ordering::Relaxed);
-    thread
+    thread.turns.set(0);
+    thread.data.store(0, Ordering::Relaxed);
 }
 
 /// The first of all thread objects.
@@ -49,20 +84,25 @@ pub(crate) fn register(thread: &'static Thread) {
     });
 }
 
-/// Runs `f` on each object in use: number, name, state in a word, the CPU that it ran on last, users.
-pub fn for_each(mut f: impl FnMut(u32, &str, &'static str, u32, u32)) {
+/// Runs `f` on each object that a thread has.
+pub(super) fn each_object(mut f: impl FnMut(&'static Thread)) {
     let mut at = ALL.load(Ordering::Acquire);
     // SAFETY: null, or an object that was registered.
     while let Some(thread) = unsafe { at.as_ref() } {
-        let state = thread.state.load(Ordering::Relaxed);
-        if state != state::FREE {
-            let (bytes, length) = thread.name_bytes();
-            let name = core::str::from_utf8(&bytes[..length]).unwrap_or("?");
-            let (cpu, users) = (thread.last_cpu.load(Ordering::Relaxed), thread.users.load(Ordering::Relaxed));
-            f(thread.number(), name, wire::debug::STATES[usize::from(state).min(4)], cpu, users);
+        if thread.state.load(Ordering::Relaxed) != state::FREE {
+            f(thread);
         }
         at = thread.all_link.load(Ordering::Relaxed);
     }
+}
+
+/// Runs `f` on each object in use: number, name, state in a word, the CPU that it ran on last, users.
+pub fn for_each(mut f: impl FnMut(u32, &str, &'static str, u32, u32)) {
+    each_object(|thread| {
+        let state = wire::debug::STATES[usize::from(thread.state.load(Ordering::Relaxed)).min(4)];
+        let (cpu, users) = (thread.last_cpu.load(Ordering::Relaxed), thread.users.load(Ordering::Relaxed));
+        thread.with_name(|name| f(thread.number(), name, state, cpu, users));
+    });
 }
 
 /// Where the pointer to the first object is.
@@ -71,40 +111,57 @@ pub(crate) fn first_of_all_address() -> u64 {
 }
 
 /// The next thread's number; those up to [`MAX_CPUS`] are the idle threads'.
+#[inline]
 fn next_number() -> u32 {
-    NUMBERS
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(last.checked_add(1).unwrap_or(FIRST)))
-        .unwrap_or(FIRST)
+    loop {
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        if number >= FIRST {
+            return number;
+        }
+        // It has wrapped.
+        NUMBERS.fetch_max(FIRST, Ordering::Relaxed);
+    }
 }
 
 /// One user less. The last one gives the object back, or if what the thread was to run is still in it, leaves it to be
 /// buried.
+#[inline]
 pub(super) fn release(thread: &'static Thread) {
     // Release: what this user did comes before the object's next life; acquire for the last, who starts it.
     if thread.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-        // SAFETY: the last user: the thread is dead or never ran, and no handle is left.
-        if unsafe { (*thread.payload.get()).is_some() } {
-            LIVE.fetch_sub(1, Ordering::Relaxed);
-            UNBURIED.lock().push(thread);
-            WAITING.fetch_add(1, Ordering::Relaxed);
+        if thread.owns_something() {
+            leave_to_be_buried(thread);
         } else {
             give_back(thread);
         }
     }
 }
 
+#[cold]
+fn leave_to_be_buried(thread: &'static Thread) {
+    LIVE.fetch_sub(1, Ordering::Relaxed);
+    WAITING.fetch_add(1, Ordering::Relaxed);
+    UNBURIED.lock().push(thread);
+}
+
 /// Drops what threads were to run that never came to their end: it is other people's code, which may wait, so it is done
 /// by threads that may, when they spawn, join, or [`super::quiesce`].
+#[inline]
 pub(super) fn bury() {
+    if WAITING.load(Ordering::Relaxed) > 0 {
+        bury_all();
+    }
+}
+
+#[cold]
+fn bury_all() {
     while WAITING.load(Ordering::Relaxed) > 0 {
         // An abort of the one who buries must not lose what is buried.
         let _shield = Shield::new();
         let Some(thread) = UNBURIED.lock().pop() else { return };
         // SAFETY: out of the list it is this thread's alone.
-        let payload = unsafe { (*thread.payload.get()).take() };
-        thread.state.store(state::FREE, Ordering::Relaxed);
-        FREE.lock().push(thread);
-        drop(payload);
+        unsafe { thread.drop_what_it_owns() };
+        put_back(thread);
         // Release: whoever sees that none waits sees them dropped.
         WAITING.fetch_sub(1, Ordering::Release);
     }
@@ -116,10 +173,26 @@ pub(super) fn unburied() -> usize {
 }
 
 /// Gives an object back that has no users.
+#[inline]
 pub(super) fn give_back(thread: &'static Thread) {
-    thread.state.store(state::FREE, Ordering::Relaxed);
     LIVE.fetch_sub(1, Ordering::Relaxed);
-    FREE.lock().push(thread);
+    put_back(thread);
+}
+
+#[inline]
+fn put_back(thread: &'static Thread) {
+    thread.number.store(0, Ordering::Relaxed);
+    // Release: pairs with the acquire of the owner who uses it again; the pool has a lock for that.
+    thread.state.store(state::FREE, Ordering::Release);
+    if thread.home == Home::Pool {
+        FREE.lock().push(thread);
+    }
+}
+
+/// Takes the lock of the free objects with that lock in hand: the fault `lock-recursion`.
+pub(super) fn take_twice() {
+    let _first = FREE.lock();
+    drop(FREE.lock());
 }
 
 /// Thread objects in use: threads that live, and dead ones that wait to be joined or reaped.

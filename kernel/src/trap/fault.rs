@@ -4,12 +4,11 @@ use super::backtrace::Backtrace;
 use super::{DOUBLE_FAULT, PAGE_FAULT, report};
 use crate::cpu::Cpu;
 use crate::cpu::entry::Frame;
-use crate::mem::slots::{Hit, Region, SlotId, slot_of};
+use crate::mem::slots::{Hit, Region, slot_of};
 use crate::mem::{PAGE_SIZE, slots};
 use crate::record;
-use crate::thread::{self, Fault, FaultKind, Left, Thread};
+use crate::thread::{self, Cause, Fault, FaultKind, Thread};
 use crate::trace::{Event, emit};
-use smp::CpuId;
 use wire::Record;
 use wire::record::Guard;
 
@@ -45,7 +44,7 @@ fn classify(thread: &Thread, frame: &Frame, address: u64) -> FaultKind {
 /// needs the thread's stack; if even the frame did not fit, it was a guard hit like any other.
 pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
     let thread = cpu.current();
-    let start = thread.stack().map_or(0, SlotId::start);
+    let (start, _) = thread.stack_bounds();
     let missing = thread::HEADROOM.saturating_sub(frame.rsp.saturating_sub(start));
     let kind = FaultKind::Guard(Guard::Front, missing);
     let fault = Fault { kind, address: start.wrapping_sub(missing), rip: frame.rip };
@@ -69,29 +68,30 @@ fn end(cpu: &Cpu, thread: &Thread, frame: &mut Frame, fault: Fault) {
     };
     emit(Event::Fault { what, address: fault.address });
     let backtrace = Backtrace::of_frame(frame);
-    thread::divert(frame, thread, Left::Faulted(fault, cpu.id(), backtrace));
+    thread::divert_for(frame, thread, Cause { fault, cpu: cpu.id(), backtrace });
 }
 
 /// Tells of the fault that ends the calling thread, unless it is quiet about it. In the thread, since the serial lines
 /// take their time, and are waited for.
-pub(crate) fn tell(thread: &Thread, fault: &Fault, cpu: CpuId, backtrace: &Backtrace) {
+pub(crate) fn tell(thread: &Thread, cause: &Cause) {
     if thread.is_quiet() {
         return;
     }
+    let Cause { fault, cpu, backtrace } = cause;
     let guard = match fault.kind {
         FaultKind::Guard(guard, distance) => Some((guard, distance)),
         _ => None,
     };
-    let (bytes, length) = thread.name_bytes();
-    let name = core::str::from_utf8(&bytes[..length]).unwrap_or("?");
-    println!("{cpu}: thread '{name}' ended by {fault}\n    backtrace{backtrace}");
-    record::send(&Record::Fault {
-        cpu: cpu.index() as u16,
-        thread: name,
-        guard: guard.map(|(guard, _)| guard),
-        address: fault.address,
-        distance: guard.map_or(0, |(_, distance)| distance),
-        rip: fault.rip,
+    thread.with_name(|name| {
+        println!("{cpu}: thread '{name}' ended by {fault}\n    backtrace{backtrace}");
+        record::send(&Record::Fault {
+            cpu: cpu.index() as u16,
+            thread: name,
+            guard: guard.map(|(guard, _)| guard),
+            address: fault.address,
+            distance: guard.map_or(0, |(_, distance)| distance),
+            rip: fault.rip,
+        });
     });
 }
 

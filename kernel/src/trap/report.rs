@@ -107,7 +107,7 @@ pub(super) unsafe fn others(me: &Cpu) {
 /// No other CPU prints.
 pub(super) unsafe fn tell(cpu: &Cpu, state: &str, interrupts: u32, backtrace: &[u64]) {
     let thread = cpu.current();
-    thread.with_name_in_panic(|name| {
+    thread.with_name(|name| {
         let state = CpuState {
             cpu: cpu.id().index() as u32,
             state,

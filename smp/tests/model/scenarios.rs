@@ -270,19 +270,28 @@ pub fn reaping<const N: usize>(rounds: u32) {
             let (reaper, taken) = (reaper.clone(), taken.clone());
             Box::new(move || {
                 for round in 0..rounds {
-                    let batch: Vec<u32> = reaper.take_all(&mut MayWait::checked()).collect();
+                    let batch = take_all(&reaper);
                     taken.with(|taken| taken.extend(batch));
                     assert!(reaper.leave(OffStack::from_epilogue(me * rounds + round)).is_ok(), "no room");
                 }
             }) as Box<dyn FnOnce() + Send>
         })
         .collect());
-    let last: Vec<u32> = reaper.take_all(&mut MayWait::checked()).collect();
+    let last = take_all(&reaper);
     taken.with(|taken| {
         taken.extend(last);
         taken.sort_unstable();
         assert_eq!(*taken, (0..N as u32 * rounds).collect::<Vec<_>>(), "stacks that came out");
     });
+}
+
+/// All that is pending, batch by batch, as the kernel takes it: the count, looked at without the lock, says when that was all.
+fn take_all<const N: usize>(reaper: &Reaper<CheckedLock<Pending<u32, N>>, N>) -> Vec<u32> {
+    let mut taken = Vec::new();
+    while reaper.count() > 0 {
+        taken.extend(reaper.take(&mut MayWait::checked()));
+    }
+    taken
 }
 
 /// CPU 0 unmaps three pages, one after the other: the generations wrap in between.

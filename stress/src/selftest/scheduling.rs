@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use kernel::thread::{self, Builder, Unparker};
+use kernel::thread::{self, Builder, Handle};
 use kernel::{SpinLock, cpu, time};
 use smp::CpuSet;
 
@@ -75,11 +75,11 @@ fn sleeping(_: &Context) {
 fn parking(_: &Context) {
     const TURNS: u64 = 4000;
     static TURN: AtomicU64 = AtomicU64::new(0);
-    static PLAYERS: [SpinLock<Option<Unparker>>; 2] = [const { SpinLock::new("player", None) }; 2];
+    static PLAYERS: [SpinLock<Option<Handle>>; 2] = [const { SpinLock::new("player", None) }; 2];
     let players: Vec<_> = (0..2usize)
         .filter_map(|me| {
             let play = move || {
-                *PLAYERS[me].lock() = Some(Unparker::current());
+                *PLAYERS[me].lock() = Some(thread::current());
                 let mut turn = TURN.load(Ordering::SeqCst);
                 while turn < TURNS {
                     if turn % 2 == me as u64 {

@@ -44,6 +44,8 @@ named! {
         Stress = "stress",
         /// One self-test, by its name.
         Test = "test",
+        /// What threads cost, from spawn to join.
+        Bench = "bench",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one a module: its options, which are its help, and what it does.
 
+pub mod bench;
 pub mod bugs;
 pub mod clean;
 pub mod compare;
