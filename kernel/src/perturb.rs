@@ -4,6 +4,7 @@
 //! nothing else: not on time, and not on what other CPUs do. The same seed makes the same choices.
 
 use crate::cpu;
+use crate::thread::PreemptOff;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::MAX_CPUS;
@@ -60,6 +61,15 @@ pub(crate) fn at(point: Point) {
     let seed = SEED.load(Ordering::Relaxed);
     if seed != 0 {
         hold_up(seed, point);
+    }
+}
+
+/// The same, in a thread that may be moved.
+#[inline]
+pub(crate) fn in_a_thread(point: Point) {
+    if SEED.load(Ordering::Relaxed) != 0 {
+        let _here = PreemptOff::new();
+        at(point);
     }
 }
 

@@ -2,11 +2,10 @@
 
 use crate::cpu::cell::Own;
 use crate::cpu::{self};
-use crate::sync::SpinLock;
 use alloc::boxed::Box;
 use core::mem::offset_of;
 use spin::Once;
-use wire::Histogram;
+use wire::{Histogram, Recorder};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ macro_rules! counters {
         /// What one CPU counted.
         pub(crate) struct CpuStats {
             $($(#[$meta])* pub(crate) $field: Own<u64>,)+
-            latencies: Once<Box<[SpinLock<Histogram>]>>,
+            latencies: Once<Box<[Recorder]>>,
         }
 
         impl CpuStats {
@@ -120,12 +119,29 @@ counters! {
 
 /// Places in [`CpuStats`] for [`count`].
 pub(crate) const SPAWNED: usize = offset_of!(CpuStats, spawned);
+pub(crate) const SHOOTDOWNS: usize = offset_of!(CpuStats, shootdowns);
+pub(crate) const PAGES_FLUSHED: usize = offset_of!(CpuStats, pages_flushed);
+pub(crate) const REAPED: usize = offset_of!(CpuStats, reaped);
+pub(crate) const REAP_BATCHES: usize = offset_of!(CpuStats, reap_batches);
+pub(crate) const REAP_IPIS: usize = offset_of!(CpuStats, reap_ipis);
 pub(crate) const SWITCHES: usize = offset_of!(CpuStats, switches);
 pub(crate) const CACHE_HITS: usize = offset_of!(CpuStats, cache_hits);
 pub(crate) const CACHE_MISSES: usize = offset_of!(CpuStats, cache_misses);
 
-/// Counts one more on the CPU that this runs on, whichever that is: one instruction, so that it may be anywhere. `place` is one
+/// Counts so many more on the CPU that this runs on, whichever that is: one instruction, so that it may be anywhere. `place` is one
 /// of the above.
+#[inline(always)]
+pub(crate) fn add(place: usize, more: u64) {
+    #[cfg(target_os = "none")]
+    // SAFETY: as in `count`.
+    unsafe {
+        core::arch::asm!("add gs:[{}], {}", in(reg) cpu::offset::STATS + place, in(reg) more, options(nostack));
+    }
+    #[cfg(not(target_os = "none"))]
+    let _ = (place, more);
+}
+
+/// As [`add`], of one.
 #[inline(always)]
 pub(crate) fn count(place: usize) {
     #[cfg(target_os = "none")]
@@ -140,23 +156,22 @@ pub(crate) fn count(place: usize) {
 impl CpuStats {
     /// Makes room for latencies; needs the heap.
     pub(crate) fn allocate(&self) {
-        self.latencies
-            .call_once(|| Latency::ALL.iter().map(|_| SpinLock::new("histogram", Histogram::new())).collect());
+        self.latencies.call_once(|| Latency::ALL.iter().map(|_| Recorder::new()).collect());
     }
 }
 
-/// Adds a sample, with preemption off.
+/// Adds a sample, with preemption off; not in a handler.
+#[inline(always)]
 pub(crate) fn record(what: Latency, cycles: u64) {
     if let Some(latencies) = cpu::this_racy().stats.latencies.get() {
-        latencies[what as usize].lock().record(cycles);
+        latencies[what as usize].record(cycles);
     }
 }
 
 /// Runs `f` on the distribution of all CPUs' samples.
 pub fn with_latency<R>(what: Latency, f: impl FnOnce(&Histogram) -> R) -> R {
-    let mut all = cpu::all().filter_map(|cpu| cpu.stats.latencies.get()).map(|latencies| &latencies[what as usize]);
-    // A copy of 17 KiB, so that no two of the locks are held at once, and `f` may take its time.
-    let mut gathered = all.next().map_or_else(Histogram::new, |first| first.lock().clone());
-    all.for_each(|other| gathered.merge(&other.lock()));
+    let mut gathered = Histogram::new();
+    let all = cpu::all().filter_map(|cpu| cpu.stats.latencies.get());
+    all.for_each(|latencies| latencies[what as usize].add_to(&mut gathered));
     f(&gathered)
 }

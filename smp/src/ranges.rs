@@ -42,6 +42,7 @@ pub struct Ranges {
 impl Ranges {
     /// No page yet; everything once there are more than `ceiling` pages.
     #[must_use]
+    #[inline(always)]
     pub const fn new(ceiling: u32) -> Self {
         Self {
             listed: [PageRange { start: 0, pages: 0 }; MAX_RANGES],
@@ -104,12 +105,13 @@ impl Ranges {
     }
 
     /// Adds a range.
+    #[inline(always)]
     pub fn push(&mut self, range: PageRange) {
         self.pages = self.pages.saturating_add(range.pages);
-        if self.count < MAX_RANGES {
-            self.listed[self.count] = range;
+        if let Some(place) = self.listed.get_mut(self.count) {
+            *place = range;
         }
-        self.count += 1;
+        self.count = self.count.wrapping_add(1);
     }
 
     /// Above how many pages it means everything.

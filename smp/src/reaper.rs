@@ -102,8 +102,15 @@ pub struct Batch<S> {
 
 impl<S> Batch<S> {
     /// Takes the latest of `pending`, as many as it has room for.
+    #[inline(always)]
     fn of<const N: usize>(pending: &mut Pending<S, N>) -> Self {
         let mut batch = Self { stacks: [const { None }; BATCH], count: pending.count.min(BATCH) };
+        if pending.count == 1 {
+            // As it mostly is.
+            batch.stacks[0] = pending.stacks[0].take();
+            pending.count = 0;
+            return batch;
+        }
         let kept = pending.count - batch.count;
         for (to, from) in batch.stacks.iter_mut().zip(&mut pending.stacks[kept..pending.count]) {
             *to = from.take();
@@ -116,9 +123,10 @@ impl<S> Batch<S> {
 impl<S> Iterator for Batch<S> {
     type Item = S;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<S> {
         self.count = self.count.checked_sub(1)?;
-        self.stacks[self.count].take()
+        self.stacks.get_mut(self.count)?.take()
     }
 }
 
@@ -168,6 +176,7 @@ impl<L, const N: usize> Reaper<L, N> {
     }
 
     /// (2) Takes what is pending, up to [`BATCH`]. To take all, come back until [`count`](Self::count) says that there are none.
+    #[inline(always)]
     pub fn take<S>(&self, permit: &mut MayWait) -> Batch<S>
     where
         L: Lock<Pending<S, N>>,
@@ -175,6 +184,7 @@ impl<L, const N: usize> Reaper<L, N> {
         self.pending.lend(permit, |pending| self.batch_of(pending))
     }
 
+    #[inline(always)]
     fn batch_of<S>(&self, pending: &mut Pending<S, N>) -> Batch<S> {
         let batch = Batch::of(pending);
         self.count.store(pending.count, Ordering::Relaxed);

@@ -37,6 +37,7 @@ pub struct Acked<R>(R);
 impl<'r, R> Unmapped<'r, R> {
     /// Takes `held` into custody until no TLB has a translation of `ranges`. The page-table entries of `ranges` are
     /// cleared.
+    #[inline(always)]
     pub const fn new(ranges: &'r Ranges, held: R) -> Self {
         Self { ranges, held }
     }
@@ -63,6 +64,7 @@ impl<'r, R> Unmapped<'r, R> {
     }
 
     /// (2) Has every CPU drop the translations, and waits until each has said so.
+    #[inline(always)]
     pub fn shoot_down<M: Machine, P: Protocol<M> + ?Sized>(
         self,
         protocol: &P,
@@ -114,6 +116,7 @@ impl<R> Deferred<R> {
 
 impl<R> Acked<R> {
     /// (3) What was in custody, free to be used again.
+    #[inline(always)]
     pub fn release(self) -> R {
         self.0
     }

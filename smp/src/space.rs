@@ -195,6 +195,13 @@ impl Loaded {
         }
     }
 
+    /// Whether a space is loaded.
+    #[must_use]
+    #[inline]
+    pub fn is_any(&self) -> bool {
+        self.space.load(Ordering::Relaxed) != 0
+    }
+
     /// The tag to load `id` under, of `count`, and the generation that its translations are up to date with: 0 if they are of
     /// another space.
     fn tag_for(&self, id: SpaceId, count: usize) -> (usize, u64) {

@@ -6,32 +6,44 @@
 
 use crate::failure;
 use alloc::vec::Vec;
-use kernel::thread::{self, Builder, Death};
+use kernel::mem::Fill;
+use kernel::thread::{self, Builder, Death, StackMemory};
 use kernel::{println, record, time};
 use wire::Record;
+
+static MEMORY: StackMemory<4> = StackMemory::new();
 
 /// Cycles that are measured, after as many that are not.
 const SAMPLES: usize = 1001;
 
-/// A way to give threads their stacks, with the name of what is measured.
-type Way = (&'static str, fn() -> Builder<'static>);
+/// A way to give threads their stacks: the name of what is measured, how many stacks each CPU's cache keeps, and the builder.
+type Way = (&'static str, u32, fn() -> Builder<'static>);
 
-const WAYS: &[Way] = &[("guarded", Builder::new), ("guarded-1-page", || Builder::new().stack_pages(1))];
+const WAYS: &[Way] = &[
+    ("guarded", 0, Builder::new),
+    ("guarded-1-page", 0, || Builder::new().stack_pages(1)),
+    ("cached", 4, Builder::new),
+    ("cached-as-left", 4, || Builder::new().fill(Fill::AsIs)),
+    ("bare", 0, || Builder::new().on_bare(&MEMORY)),
+];
 
 /// Measures all ways.
 ///
 /// # Errors
 /// The promise that broke.
 pub fn run() -> Result<(), &'static str> {
-    for (name, builder) in WAYS {
+    for (name, cache, builder) in WAYS {
+        thread::set_stack_cache(*cache);
         let mut samples = Vec::with_capacity(SAMPLES);
         (0..SAMPLES).for_each(|_| _ = cycle(*builder));
         (0..SAMPLES).for_each(|_| samples.push(cycle(*builder)));
         samples.sort_unstable();
-        tell(name, "smallest", samples[0]);
-        tell(name, "median", samples[SAMPLES / 2]);
-        tell(name, "p99", samples[SAMPLES * 99 / 100]);
-        tell(name, "largest", samples[SAMPLES - 1]);
+        let at = |part: usize| samples[(SAMPLES - 1) * part / 1000];
+        println!("{name}: smallest {}, median {}, 99 % {}, largest {}", at(0), at(500), at(990), at(1000));
+        for (what, part) in [("smallest", 0), ("median", 500), ("p99", 990), ("largest", 1000)] {
+            let mut text = Words::new();
+            record::send(&Record::Count { name: text.join(name, what), value: at(part) });
+        }
     }
     thread::quiesce();
     failure::verdict()
@@ -46,7 +58,17 @@ fn cycle(builder: fn() -> Builder<'static>) -> u64 {
     took
 }
 
-fn tell(name: &str, what: &str, cycles: u64) {
-    println!("{name} {what} {cycles}");
-    record::send(&Record::Count { name, value: cycles });
+/// Room for a name with what is told of it behind: `guarded.median`.
+struct Words([u8; 64]);
+
+impl Words {
+    const fn new() -> Self {
+        Self([0; 64])
+    }
+
+    fn join(&mut self, name: &str, what: &str) -> &str {
+        let bytes = name.bytes().chain(*b".").chain(what.bytes());
+        let length = self.0.iter_mut().zip(bytes).map(|(to, byte)| *to = byte).count();
+        core::str::from_utf8(&self.0[..length]).unwrap_or("")
+    }
 }

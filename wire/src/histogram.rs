@@ -4,6 +4,8 @@
 //! split into 2^([`BITS`]-1) equal buckets, so a value is known to better than 1 part in 2^([`BITS`]-1) = 0.8 %.
 //! The smallest and the largest sample are kept exactly.
 
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
 /// log2 of the number of values that are told apart exactly.
 pub const BITS: u32 = 8;
 /// Samples of this size and above (2^40 cycles, minutes) share the last bucket.
@@ -12,6 +14,52 @@ pub const CEILING: u64 = 1 << 40;
 const HALF: usize = 1 << (BITS - 1);
 /// The number of buckets.
 pub const BUCKETS: usize = (40 - BITS as usize + 2) * HALF;
+
+/// A histogram to which one CPU adds samples, and others look.
+#[derive(Debug)]
+pub struct Recorder {
+    counts: [AtomicU32; BUCKETS],
+    smallest: AtomicU64,
+    largest: AtomicU64,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Recorder {
+    /// No samples.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            counts: [const { AtomicU32::new(0) }; BUCKETS],
+            smallest: AtomicU64::new(u64::MAX),
+            largest: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds one sample; on the one CPU that adds any, where nothing comes between.
+    #[inline]
+    pub fn record(&self, value: u64) {
+        let count = &self.counts[bucket_of(value)];
+        count.store(count.load(Relaxed).saturating_add(1), Relaxed);
+        if value < self.smallest.load(Relaxed) {
+            self.smallest.store(value, Relaxed);
+        }
+        if value > self.largest.load(Relaxed) {
+            self.largest.store(value, Relaxed);
+        }
+    }
+
+    /// Adds what was recorded up to now to `histogram`.
+    pub fn add_to(&self, histogram: &mut Histogram) {
+        let counts = self.counts.iter().map(|count| count.load(Relaxed)).enumerate().filter(|(_, count)| *count > 0);
+        counts.for_each(|(bucket, count)| histogram.add_bucket(bucket as u16, count));
+        histogram.widen(self.smallest.load(Relaxed), self.largest.load(Relaxed));
+    }
+}
 
 /// Counts of samples by size; see the module's text for its resolution.
 #[derive(Clone, Debug)]
@@ -160,9 +208,9 @@ fn unleb128(bytes: &mut &[u8]) -> Option<u32> {
 
 fn bucket_of(value: u64) -> usize {
     let value = value.min(CEILING - 1);
-    let bits = u64::BITS - value.leading_zeros();
-    let shift = bits.saturating_sub(BITS);
-    shift as usize * HALF + (value >> shift) as usize
+    // 0 for what is told apart exactly, else as many bits as there are above that.
+    let shift = (value | (HALF as u64)).ilog2().wrapping_sub(BITS - 1);
+    (shift as usize).wrapping_mul(HALF).wrapping_add((value >> shift) as usize)
 }
 
 fn middle_of(bucket: usize) -> u64 {
@@ -178,6 +226,19 @@ mod tests {
 
     proptest! {
         #[test]
+    fn a_recorder_says_what_a_histogram_does() {
+        let (recorder, mut plain) = (Recorder::new(), Histogram::new());
+        for value in [0, 1, 255, 256, 257, 1000, 123_456_789, u64::MAX] {
+            recorder.record(value);
+            plain.record(value);
+        }
+        let mut read = Histogram::new();
+        recorder.add_to(&mut read);
+        assert_eq!((read.samples(), read.smallest(), read.largest()), (plain.samples(), plain.smallest(), plain.largest()));
+        assert!(read.filled().eq(plain.filled()));
+    }
+
+    #[test]
         fn a_bucket_knows_its_value_to_one_percent(value in 0u64..CEILING) {
             let middle = middle_of(bucket_of(value));
             prop_assert!(middle.abs_diff(value) * 100 <= value, "{value} became {middle}");

@@ -15,7 +15,7 @@ pub mod record;
 pub mod trace;
 
 pub use cmdline::Options;
-pub use histogram::Histogram;
+pub use histogram::{Histogram, Recorder};
 pub use record::Record;
 
 /// Version of the records. A decoder refuses a stream whose [`Record::Hello`] carries another one.

@@ -4,7 +4,7 @@
 //! ```text
 //!  on the thread's stack                     on the CPU's own stack
 //!  interrupt: registers ──▶ Frame ──(1)──▶  trap::interrupt(frame) ─┐
-//!  leave():   registers ──▶ Frame ──(1)──▶  thread::switch(frame)  ─┤
+//!  park():    registers ──▶ Frame ──(1)──▶  thread::switch(frame)  ─┤
 //!                                                                   │ the frame to go on with
 //!  registers ◀── Frame ◀───────────────(2)──────────────────────────┘
 //! ```
@@ -127,45 +127,66 @@ global_asm!(
     own_stack = sym crate::trap::own_stack_interrupt,
 );
 
-/// Saves the thread's registers in a [`Frame`] on its stack, goes over to the CPU's own stack, and has the scheduler
-/// find the next thread. `why` is a [`crate::thread::switch::Why`]. Returns when the thread is resumed: not at all, if
-/// it left for good.
+/// Defines a way for a thread to leave its CPU and come back: saves its registers in a [`Frame`] on its stack, goes over to the
+/// CPU's own stack, and has the scheduler find the frame to go on with. Returns when the thread is resumed.
+macro_rules! leaving {
+    ($(#[$meta:meta])* $name:ident => $switch:path) => {
+        $(#[$meta])*
+        ///
+        /// # Safety
+        /// On a thread's stack, with interrupts on.
+        #[unsafe(naked)]
+        pub(crate) unsafe extern "C" fn $name() {
+            naked_asm!(
+                "mov rdx, [rsp]",     // where to go on
+                "lea rcx, [rsp + 8]", // with this stack
+                "push {ss}",
+                "push rcx",
+                "pushfq",
+                "push {cs}",
+                "push rdx",
+                "sub rsp, {scratch}", // a caller expects nothing of these registers
+                "push rbx; push rbp; push r12; push r13; push r14; push r15",
+                "cli",
+                "mov rdi, rsp",
+                "inc dword ptr gs:[{depth}]",
+                "mov rsp, gs:[{stack_top}]", // (1)
+                "call {switch}",
+                "jmp palisade_resume",
+                ss = const super::descriptors::KERNEL_DATA,
+                cs = const super::descriptors::KERNEL_CODE,
+                scratch = const core::mem::offset_of!(Frame, rip) - core::mem::offset_of!(Frame, r11),
+                depth = const offset::INTERRUPT_DEPTH,
+                stack_top = const offset::STACK_TOP,
+                switch = sym $switch,
+            )
+        }
+    };
+}
+leaving!(
+    /// Gives way: the thread wants to go on.
+    give_way => crate::thread::switch::gives_way
+);
+leaving!(
+    /// Parks: the thread waits to be woken.
+    park => crate::thread::switch::parks
+);
+
+/// Leaves the CPU, and the thread's stack, for good. Nothing is saved.
 ///
 /// # Safety
-/// On a thread's stack, with interrupts on.
+/// On a thread's stack, with interrupts on; nothing that is on the stack is needed any more.
 #[unsafe(naked)]
-pub(crate) unsafe extern "C" fn leave(why: u64) {
+pub(crate) unsafe extern "C" fn leave_for_good() -> ! {
     naked_asm!(
-        "mov rdx, [rsp]",     // where to go on
-        "lea rcx, [rsp + 8]", // with this stack
-        "mov r8d, {ss}",
-        "push r8",
-        "push rcx",
-        "pushfq",
-        "mov r8d, {cs}",
-        "push r8",
-        "push rdx",
-        "push 0",
-        "push 0",
-        "push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",
-        "push rbx; push rbp; push r12; push r13; push r14; push r15",
         "cli",
-        "mov rsi, rdi",
-        "mov rdi, rsp",
         "inc dword ptr gs:[{depth}]",
         "mov rsp, gs:[{stack_top}]", // (1)
         "call {switch}",
-        "mov rsp, rax", // (2)
-        "dec dword ptr gs:[{depth}]",
-        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
-        "pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
-        "add rsp, 16",
-        "iretq",
-        ss = const super::descriptors::KERNEL_DATA,
-        cs = const super::descriptors::KERNEL_CODE,
+        "jmp palisade_resume",
         depth = const offset::INTERRUPT_DEPTH,
         stack_top = const offset::STACK_TOP,
-        switch = sym crate::thread::switch::switch,
+        switch = sym crate::thread::switch::ends,
     )
 }
 
@@ -188,13 +209,7 @@ pub(crate) unsafe extern "C" fn start() -> ! {
         "mov rsp, gs:[{stack_top}]",
         "xor ebp, ebp",
         "call {first}",
-        "mov rsp, rax",
-        "dec dword ptr gs:[{depth}]",
-        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
-        "pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
-        "add rsp, 16",
-        "iretq",
-        depth = const offset::INTERRUPT_DEPTH,
+        "jmp palisade_resume",
         stack_top = const offset::STACK_TOP,
         first = sym crate::thread::switch::first,
     )

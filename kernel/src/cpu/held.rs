@@ -1,7 +1,6 @@
 //! The locks that a CPU holds, for reports and for the checks of their use: names, classes, and where they were taken.
 
 use super::cell::Own;
-use crate::sync::checks;
 use crate::sync::order::Class;
 use crate::sync::site::{Place, Site};
 use core::fmt;
@@ -11,15 +10,16 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use wire::debug::{HELD, HeldLock};
 
-/// The latest [`HELD`] of them. Belongs to its CPU; others may look. An image that does not check knows only how many there are.
+/// The latest [`HELD`] of them. Belongs to its CPU; others may look. Kept by images that
+/// check how locks are used.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Held {
     count: Own<u32>,
     names: [AtomicPtr<&'static str>; HELD],
-    /// Where each was taken; kept by images that check.
+    /// Where each was taken.
     sites: [Site; HELD],
-    /// The classes of all of them, one bit each: no two are of one class. Kept by images that check.
+    /// The classes of all of them, one bit each: no two are of one class.
     classes: Own<u64>,
 }
 
@@ -42,14 +42,11 @@ impl Held {
     #[inline(always)]
     pub(crate) fn push(&self, name: &&'static str, class: Class, site: &'static Location<'static>) {
         let count = self.count.get();
-        self.count.set(count.wrapping_add(1));
-        if !checks::ON {
-            return;
-        }
         if let Some(place) = self.names.get(count as usize) {
             place.store(ptr::from_ref(name).cast_mut(), Ordering::Relaxed);
             self.sites[count as usize].set(site);
         }
+        self.count.set(count.wrapping_add(1));
         self.classes.set(self.classes.get() | bit(class));
     }
 
@@ -58,9 +55,6 @@ impl Held {
     pub(crate) fn pop(&self, name: &&'static str, class: Class) {
         let count = self.count.get().wrapping_sub(1);
         self.count.set(count);
-        if !checks::ON {
-            return;
-        }
         self.classes.set(self.classes.get() & !bit(class));
         let last = self.names.get(count as usize).map(|place| place.load(Ordering::Relaxed));
         if last != Some(ptr::from_ref(name).cast_mut()) {

@@ -41,12 +41,13 @@ pub struct Cpu {
     current: AtomicPtr<Thread>,
     /// Its number, for traces.
     pub(crate) current_number: Own<u32>,
-    id: u8,
+    /// Its number. A word, to be read as one.
+    id: u32,
     pub(crate) apic_id: Own<u32>,
     /// How many guards keep interrupts off.
     pub(crate) irq_off_depth: Own<u32>,
-    /// Whether they were on before the first of them.
-    pub(crate) irqs_were_on: Own<bool>,
+    /// The flags before the first of them.
+    pub(crate) irq_flags: Own<u64>,
     /// The thread that runs should give way at the next opportunity.
     pub(crate) need_resched: Own<bool>,
     /// The first thread has been resumed: the boot is over.
@@ -77,6 +78,8 @@ pub struct Cpu {
     pub(crate) sleepers: Sleepers,
     /// Stacks that are kept mapped for the next threads.
     pub(crate) stacks: StackCache,
+    /// A thread object that is free: the next that is wanted here.
+    pub(crate) spare_thread: AtomicPtr<Thread>,
     /// Runs when nothing else does; stands in for a thread while the CPU boots.
     pub(crate) idle: Thread,
     pub(crate) stats: CpuStats,
@@ -90,7 +93,7 @@ static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::nul
 pub(crate) static REACHABLE: AtomicCpuSet = AtomicCpuSet::new();
 
 impl Cpu {
-    const fn new(id: u8) -> Self {
+    const fn new(id: u32) -> Self {
         Self {
             this: AtomicPtr::new(core::ptr::null_mut()),
             // A CPU boots as if it were inside an interrupt: on a stack that is no thread's.
@@ -102,7 +105,7 @@ impl Cpu {
             id,
             apic_id: Own::<u32>::new(0),
             irq_off_depth: Own::<u32>::new(0),
-            irqs_were_on: Own::<bool>::new(false),
+            irq_flags: Own::<u64>::new(0),
             need_resched: Own::<bool>::new(false),
             runs_threads: Own::<bool>::new(false),
             slice: Own::<u32>::new(0),
@@ -119,6 +122,7 @@ impl Cpu {
             run_queue: RunQueue::new(),
             sleepers: Sleepers::new(),
             stacks: StackCache::new(),
+            spare_thread: AtomicPtr::new(core::ptr::null_mut()),
             idle: Thread::new(Home::Cpu),
             stats: CpuStats::new(),
             trace: Ring::new(),
@@ -150,6 +154,8 @@ pub(crate) mod offset {
     pub(crate) const STACK_TOP: usize = offset_of!(Cpu, stack_top);
     pub(crate) const CURRENT: usize = offset_of!(Cpu, current);
     pub(crate) const IRQ_OFF_DEPTH: usize = offset_of!(Cpu, irq_off_depth);
+    pub(crate) const IRQ_FLAGS: usize = offset_of!(Cpu, irq_flags);
+    pub(crate) const ID: usize = offset_of!(Cpu, id);
     pub(crate) const CURRENT_NUMBER: usize = offset_of!(Cpu, current_number);
     pub(crate) const TRACE: usize = offset_of!(Cpu, trace);
     pub(crate) const NEED_RESCHED: usize = offset_of!(Cpu, need_resched);
@@ -179,11 +185,11 @@ pub(crate) fn this_racy() -> &'static Cpu {
 /// A field of the CPU that this runs on, read by one instruction: it belongs to the CPU that executes it, while a pointer
 /// from [`this_racy`] may by the next instruction be another CPU's.
 macro_rules! here {
-    ($(#[$meta:meta])* $name:ident = $offset:ident) => {
+    ($(#[$meta:meta])* $visible:vis $name:ident = $offset:ident) => {
         $(#[$meta])*
         #[cfg(target_os = "none")]
         #[inline(always)]
-        fn $name() -> u32 {
+        $visible fn $name() -> u32 {
             let value: u32;
             // SAFETY: as in `this_racy`; the field is there, and reading it has no effect.
             unsafe {
@@ -191,8 +197,9 @@ macro_rules! here {
             }
             value
         }
+        $(#[$meta])*
         #[cfg(not(target_os = "none"))]
-        fn $name() -> u32 {
+        $visible fn $name() -> u32 {
             0
         }
     };
@@ -201,6 +208,10 @@ here!(interrupt_depth_here = INTERRUPT_DEPTH);
 here!(irq_off_depth_here = IRQ_OFF_DEPTH);
 here!(need_resched_here = NEED_RESCHED);
 here!(runs_threads_here = RUNS_THREADS);
+here!(
+    /// The number of the CPU that this runs on, at the moment of the call, as a lock keeps it.
+    pub(crate) number_here = ID
+);
 
 /// Whether this runs inside an interrupt handler.
 pub(crate) fn in_interrupt() -> bool {
@@ -261,7 +272,7 @@ pub(crate) fn boot_cpu() -> &'static Cpu {
 
 /// Data for another CPU; needs the heap.
 pub(crate) fn allocate(id: CpuId, apic_id: u32) -> &'static Cpu {
-    let cpu = Box::leak(Box::new(Cpu::new(id.index() as u8)));
+    let cpu = Box::leak(Box::new(Cpu::new(id.index() as u32)));
     cpu.apic_id.set(apic_id);
     cpu
 }

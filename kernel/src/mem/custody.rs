@@ -21,7 +21,7 @@ use crate::thread::{PreemptOff, Shield};
 use crate::trace::{Event, emit};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use smp::reaper::Lock;
-use smp::{MayWait, Quarantine, Unmapped};
+use smp::{Deferred, MayWait, Quarantine, Unmapped};
 use wire::cmdline::Bug;
 
 /// The most unmaps that can wait. A stack each: what four CPUs leave in a few ticks.
@@ -49,6 +49,7 @@ pub(crate) fn init(most_pages: u32) {
 
 /// Has the CPUs drop what was unmapped, and frees it: at once or later, as the protocol has it. The caller may wait for other
 /// CPUs.
+#[inline(always)]
 pub(super) fn release(unmapped: Unmapped<'_, Held>, permit: &mut MayWait) {
     match tlb::defer(unmapped) {
         Err(unmapped) => {
@@ -57,19 +58,23 @@ pub(super) fn release(unmapped: Unmapped<'_, Held>, permit: &mut MayWait) {
             let held = tlb::shoot_down(unmapped, begun, permit).release();
             free(held, oracle::has_asked());
         }
-        Ok(deferred) => {
-            collect();
-            COUNT.fetch_add(1, Ordering::Relaxed);
-            let mut next = Some(deferred);
-            while let Some(deferred) = next {
-                let (refused, pages) = WAITING.lend(permit, |waiting| (waiting.put(deferred), waiting.pages()));
-                let too_much = refused.is_some() || pages > MOST_PAGES.load(Ordering::Relaxed).into();
-                next = refused;
-                // When it is done there is room, unless others have put more in: then again.
-                if too_much {
-                    hurry(permit);
-                }
-            }
+        Ok(deferred) => put_aside(deferred, permit),
+    }
+}
+
+/// Puts what was deferred into the quarantine; makes room in it first, if there is none.
+#[cold]
+fn put_aside(deferred: Deferred<Held>, permit: &mut MayWait) {
+    collect();
+    COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut next = Some(deferred);
+    while let Some(deferred) = next {
+        let (refused, pages) = WAITING.lend(permit, |waiting| (waiting.put(deferred), waiting.pages()));
+        let too_much = refused.is_some() || pages > MOST_PAGES.load(Ordering::Relaxed).into();
+        next = refused;
+        // When it is done there is room, unless others have put more in: then again.
+        if too_much {
+            hurry(permit);
         }
     }
 }
@@ -117,18 +122,19 @@ fn free_deferred(held: Held) {
 }
 
 /// Every CPU has acknowledged it.
+#[inline(always)]
 pub(super) fn free(held: Held, by: oracle::By) {
-    {
-        let _here = PreemptOff::new();
-        perturb::at(Point::BeforeFree);
+    perturb::in_a_thread(Point::BeforeFree);
+    if bug::armed(Bug::ClearAfterFlush) {
+        held.slots.iter().for_each(guarded::clear_late);
     }
-    held.slots.iter().for_each(guarded::clear_late);
     if let Some(held) = oracle::keep(held, by) {
         give_back(held);
     }
 }
 
 /// It may be used again.
+#[inline(always)]
 pub(super) fn give_back(mut held: Held) {
     // By count, and not by the clock, whose lowest bits may not change during a run.
     static FREED: AtomicU32 = AtomicU32::new(1);

@@ -72,19 +72,24 @@ impl FrameList {
     }
 
     /// Appends `other`.
+    #[inline(always)]
     pub(crate) fn append(&mut self, other: Self) {
         let other = ManuallyDrop::new(other);
-        if other.count == 0 {
-            return;
-        }
         if self.count == 0 {
             (self.first, self.usage) = (other.first, other.usage);
+        } else if other.count == 0 {
+            return;
         } else {
-            assert!(self.usage == other.usage, "lists of different use are joined");
-            TABLE.lock().info[self.last as usize].next = other.first;
+            self.chain(&other);
         }
         self.last = other.last;
-        self.count += other.count;
+        self.count = self.count.wrapping_add(other.count);
+    }
+
+    #[cold]
+    fn chain(&self, other: &Self) {
+        assert!(self.usage == other.usage, "lists of different use are joined");
+        TABLE.lock().info[self.last as usize].next = other.first;
     }
 
     /// A list as the numbers of its first and its last frame, for whoever keeps its length.
@@ -177,26 +182,26 @@ pub(crate) unsafe fn init(
     Ok((table.counts[Use::Free as usize] as u64 * PAGE_SIZE, home + bytes))
 }
 
-impl Table {
-    /// # Panics
-    /// If the frame is not used as `from`: it is freed twice, or was never handed out.
-    #[inline(always)]
-    fn in_use_as(&mut self, frame: u32, from: Use) -> &mut Info {
-        let info = &mut self.info[frame as usize];
-        if info.usage != from {
-            misused(frame, info.usage, from);
-        }
-        info
+/// # Panics
+/// If the frame is not used as `usage`: it is freed twice, or was never handed out.
+#[inline(always)]
+fn in_use_as(info: &mut [Info], frame: u32, usage: Use) -> &mut Info {
+    let info = &mut info[frame as usize];
+    if info.usage != usage {
+        misused(frame, info.usage, usage);
     }
+    info
+}
 
+impl Table {
     /// So many frames have gone from one use to another.
     fn recount(&mut self, frames: usize, from: Use, to: Use) {
-        self.counts[from as usize] -= frames;
-        self.counts[to as usize] += frames;
+        self.counts[from as usize] = self.counts[from as usize].wrapping_sub(frames);
+        self.counts[to as usize] = self.counts[to as usize].wrapping_add(frames);
     }
 
     fn set_use(&mut self, frame: u32, from: Use, to: Use) {
-        self.in_use_as(frame, from).usage = to;
+        in_use_as(self.info, frame, from).usage = to;
         self.recount(1, from, to);
     }
 }
@@ -218,7 +223,7 @@ pub(crate) fn allocate(count: usize, usage: Use) -> Result<FrameList, OutOfFrame
 ///
 /// # Errors
 /// As for [`allocate`].
-#[inline]
+#[inline(always)]
 pub(super) fn allocate_each(count: usize, usage: Use, mut f: impl FnMut(u64)) -> Result<FrameList, OutOfFrames> {
     let mut table = TABLE.lock();
     if table.counts[Use::Free as usize] < count {
@@ -226,8 +231,9 @@ pub(super) fn allocate_each(count: usize, usage: Use, mut f: impl FnMut(u64)) ->
     }
     let mut list = FrameList { first: if count == 0 { NONE } else { table.free }, last: NONE, count, usage };
     let mut frame = table.free;
+    let info = &mut *table.info;
     for _ in 0..count {
-        let info = table.in_use_as(frame, Use::Free);
+        let info = in_use_as(info, frame, Use::Free);
         info.usage = usage;
         list.last = frame;
         frame = info.next;
@@ -239,6 +245,7 @@ pub(super) fn allocate_each(count: usize, usage: Use, mut f: impl FnMut(u64)) ->
 }
 
 /// Takes frames back.
+#[inline(always)]
 pub(crate) fn free(list: FrameList) {
     let list = ManuallyDrop::new(list);
     if list.count == 0 {
@@ -246,14 +253,13 @@ pub(crate) fn free(list: FrameList) {
     }
     let mut table = TABLE.lock();
     let (mut frame, free) = (list.first, table.free);
-    for at in 1..=list.count {
-        let info = table.in_use_as(frame, list.usage);
+    let info = &mut *table.info;
+    for _ in 1..list.count {
+        let info = in_use_as(info, frame, list.usage);
         info.usage = Use::Free;
         frame = info.next;
-        if at == list.count {
-            info.next = free;
-        }
     }
+    *in_use_as(info, frame, list.usage) = Info { next: free, usage: Use::Free };
     table.free = list.first;
     table.recount(list.count, list.usage, Use::Free);
 }

@@ -235,6 +235,7 @@ pub fn peek(address: u64) -> Option<u64> {
 }
 
 /// Maps fresh frames in a fresh slot.
+#[inline(always)]
 pub(crate) fn map_fresh(pages: u64, guard: u64, fill: Fill, access: Access, kind: Kind) -> Result<SlotId, MapError> {
     if pages == 0 || guard == 0 {
         return Err(MapError::Zero);
@@ -249,6 +250,7 @@ pub(crate) fn map_fresh(pages: u64, guard: u64, fill: Fill, access: Access, kind
     }
 }
 
+#[inline(always)]
 fn fill_slot(slot: SlotId, pages: u64, fill: Fill, access: Access, kind: Kind) -> Result<(), MapError> {
     let word = match fill {
         Fill::AsIs => None,
@@ -299,18 +301,15 @@ pub(crate) fn clear_memory(slot: SlotId) {
 #[inline]
 pub(crate) fn clear_dirty(slot: SlotId) {
     let Ok(Some(entries)) = slot.entries() else { return clear_memory(slot) };
-    if !slot.is_clean() {
-        slot.set_clean(true);
-        return clear_memory(slot);
-    }
-    let (start, pages) = slot.extent();
+    let (pages, all) = (slot.pages(), !slot.is_clean());
     let first = slot.first_page(pages);
-    for page in 0..pages {
-        if entries.was_written(first.wrapping_add(page)) {
-            // SAFETY: as above.
-            unsafe { clear_words(start.wrapping_add(page * PAGE_SIZE), PAGE_SIZE) }
+    for page in first..first.wrapping_add(pages) {
+        if let Some(frame) = entries.frame_if_written(page, all) {
+            // Not through the mapping, whose dirty bit would be set: what was cleared is clean.
+            frames::clear(frame);
         }
     }
+    slot.set_clean(true);
 }
 
 /// # Safety
@@ -322,6 +321,7 @@ unsafe fn clear_words(start: u64, bytes: u64) {
 }
 
 /// Maps fresh frames, filled with a word if one is given, in a slot in which nothing is mapped. The slot keeps the list of them.
+#[inline(always)]
 fn map_frames(slot: SlotId, pages: u64, word: Option<u64>, access: Access) -> Result<(), OutOfFrames> {
     let frames = match slot.entries()? {
         Some(entries) => {
@@ -354,11 +354,12 @@ fn map_frames(slot: SlotId, pages: u64, word: Option<u64>, access: Access) -> Re
 
 /// Unmaps all of `taken` with one shootdown; once no CPU can use them any more, the slots come free, and the frames if they
 /// are the allocator's, which is said of each. How many slots there were. The caller has claimed them: nobody else takes them down.
+#[inline(always)]
 pub(crate) fn take_down(taken: impl Iterator<Item = (SlotId, bool)>, permit: &mut MayWait) -> usize {
     let begun = time::now();
     let mut ranges = Ranges::new(tlb::flush_ceiling());
     let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty(), begun, pages: 0 };
-    let mut count = 0;
+    let mut count = 0usize;
     for (slot, owns_frames) in taken {
         clear(slot, &mut ranges, owns_frames.then_some(&mut held.frames));
         if bug::armed(Bug::SlotReuseEarly) {
@@ -366,7 +367,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = (SlotId, bool)>, permit: &mu
         } else {
             held.slots.push(slot);
         }
-        count += 1;
+        count = count.wrapping_add(1);
     }
     if count > 0 {
         held.pages = ranges.pages();
@@ -376,6 +377,7 @@ pub(crate) fn take_down(taken: impl Iterator<Item = (SlotId, bool)>, permit: &mu
 }
 
 /// Clears the slot's page-table entries; its frames join `frames`, if there is such a list.
+#[inline(always)]
 fn clear(slot: SlotId, ranges: &mut Ranges, frames: Option<&mut FrameList>) {
     let (start, pages) = slot.extent();
     emit(Event::Unmap { slot: slot.into_bits(), pages });
@@ -388,6 +390,7 @@ fn clear(slot: SlotId, ranges: &mut Ranges, frames: Option<&mut FrameList>) {
     ranges.push(PageRange { start, pages: pages as u32 });
 }
 
+#[inline(always)]
 fn clear_entries(slot: SlotId, start: u64, pages: u64) {
     match slot.entries() {
         Ok(Some(entries)) => entries.unmap(slot.first_page(pages), pages),

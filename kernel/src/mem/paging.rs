@@ -207,7 +207,7 @@ impl Root {
     }
 
     /// The level-1 entry for `address`, if there is a table for it.
-    #[inline]
+    #[inline(always)]
     fn find(&self, address: u64) -> Option<&'static AtomicU64> {
         let mut table = self.0;
         for above in (2..=4).rev() {
@@ -264,31 +264,33 @@ impl Entries {
         (!raw.is_null()).then_some(Self(raw))
     }
 
-    #[inline]
+    #[inline(always)]
     fn entry(self, page: u64) -> &'static AtomicU64 {
         // SAFETY: in the table in which `create` found the first, by the caller's promise to stay in its range; see `entry`.
         unsafe { &*self.0.add(page as usize) }
     }
 
     /// Maps the page with this number of the range, which was not mapped: no TLB knows it, and no CPU has to be told.
-    #[inline]
+    #[inline(always)]
     pub(super) fn map(self, page: u64, frame: u64, access: Access) {
         let entry = self.entry(page);
         debug_assert!(entry.load(Ordering::Relaxed) == 0, "page {page} of a slot is mapped already");
         entry.store(frame | access.flags().bits(), Ordering::Release);
     }
 
-    /// Whether the page with this number was written to since it was mapped: the dirty bit, which nobody clears.
-    #[inline]
-    pub(super) fn was_written(self, page: u64) -> bool {
-        self.entry(page).load(Ordering::Relaxed) & Flags::DIRTY.bits() != 0
+    /// The frame behind the page with this number, if it was written to since it was mapped, or `anyway`: the dirty bit, which
+    /// nobody clears.
+    #[inline(always)]
+    pub(super) fn frame_if_written(self, page: u64, anyway: bool) -> Option<u64> {
+        let value = self.entry(page).load(Ordering::Relaxed);
+        (anyway || value & Flags::DIRTY.bits() != 0).then_some(value & ADDRESS)
     }
 
     /// Clears the entries of `pages` pages from the one with this number on. TLBs may still hold the translations.
     ///
     /// # Panics
     /// If one of the pages is not mapped.
-    #[inline]
+    #[inline(always)]
     pub(super) fn unmap(self, first: u64, pages: u64) {
         for page in first..first.wrapping_add(pages) {
             let value = self.entry(page).swap(0, Ordering::AcqRel);

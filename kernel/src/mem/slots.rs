@@ -152,32 +152,32 @@ impl SlotId {
     }
 
     /// First byte past the mapping.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(self) -> u64 {
         self.0.end.wrapping_sub(u64::from(self.0.guard.load(Ordering::Relaxed)) * PAGE_SIZE)
     }
 
     /// Pages of the mapping.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pages(self) -> u64 {
         self.0.pages.load(Ordering::Relaxed).into()
     }
 
     /// First byte of the mapping.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start(self) -> u64 {
         self.extent().0
     }
 
     /// First byte of the mapping, and its pages.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn extent(self) -> (u64, u64) {
         let pages = self.pages();
         (self.start_of(pages), pages)
     }
 
     /// Where a mapping of so many pages begins in it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start_of(self, pages: u64) -> u64 {
         self.end().wrapping_sub(pages * PAGE_SIZE)
     }
@@ -187,7 +187,7 @@ impl SlotId {
     ///
     /// # Errors
     /// [`OutOfFrames`] if there is no table yet, and no memory for one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn entries(self) -> Result<Option<Entries>, OutOfFrames> {
         let known = self.0.entries.load(Ordering::Relaxed);
         match Entries::from_raw(known) {
@@ -205,13 +205,13 @@ impl SlotId {
     }
 
     /// Which of the slot's pages is the first of a mapping of so many.
-    #[inline]
+    #[inline(always)]
     pub(super) fn first_page(self, pages: u64) -> u64 {
         (SMALLEST << self.class()).wrapping_sub(pages + u64::from(self.0.guard.load(Ordering::Relaxed)))
     }
 
     /// Keeps the frames that are mapped in it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn set_frames(self, frames: FrameList) {
         let (first, last) = frames.into_ends();
         self.0.frames[0].store(first, Ordering::Relaxed);
@@ -219,7 +219,7 @@ impl SlotId {
     }
 
     /// The frames that [`set_frames`](Self::set_frames) kept. For whoever has unmapped them, once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_frames(self) -> FrameList {
         let [first, last] = [0, 1].map(|end| self.0.frames[end].load(Ordering::Relaxed));
         FrameList::from_ends(first, last, self.pages() as usize)
@@ -259,14 +259,14 @@ impl SlotId {
     }
 
     /// The thread whose stack it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn owner(self) -> Option<&'static Thread> {
         // SAFETY: null, or set by `set_owner` from a `&'static`.
         unsafe { self.0.owner.load(Ordering::SeqCst).as_ref() }
     }
 
     /// The thread whose stack it was: the thread ends its life before the slot does.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_owner(self) -> Option<&'static Thread> {
         let owner = self.owner();
         self.0.owner.store(ptr::null_mut(), Ordering::Relaxed);
@@ -274,7 +274,7 @@ impl SlotId {
     }
 
     /// Says whose stack it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_owner(self, thread: &'static Thread) {
         self.0.owner.store(ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
     }
@@ -287,7 +287,7 @@ impl SlotId {
     }
 
     /// It is nobody's any more. For the ordering see [`change`](Self::change).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release_owner(self) {
         self.0.owner.store(ptr::null_mut(), Ordering::SeqCst);
     }
@@ -298,20 +298,20 @@ impl SlotId {
     }
 
     /// Who lends what is mapped in it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lender(self) -> Option<&'static Lender> {
         // SAFETY: null, or set by `set_lender` from a `&'static`.
         unsafe { self.0.lender.load(Ordering::Relaxed).as_ref() }
     }
 
     /// Pages of its rear guard.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn guard_pages(self) -> u64 {
         self.0.guard.load(Ordering::Relaxed).into()
     }
 
     /// Whether it holds a stack on frames of the allocator that is freed when it is left.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_own_stack(self) -> bool {
         self.0.kind.load(Ordering::Relaxed) == Kind::Stack as u32
     }
@@ -326,7 +326,7 @@ impl SlotId {
     }
 
     /// The slot as a pointer, for places that are atomics.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn into_raw(self) -> *mut () {
         ptr::from_ref(self.0).cast_mut().cast()
     }
@@ -335,7 +335,7 @@ impl SlotId {
     ///
     /// # Safety
     /// It is such a pointer, or null.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn from_raw(raw: *mut ()) -> Option<Self> {
         // SAFETY: by the caller's promise; slots live for ever.
         unsafe { raw.cast::<Slot>().as_ref() }.map(Self)
@@ -371,6 +371,7 @@ const fn capacity(class: usize) -> u32 {
 
 /// Hands out a slot for `pages` pages between guards of at least `guard` pages; `None` if there is none left, or none
 /// so large.
+#[inline(always)]
 pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
     let needed = guard.checked_mul(2)?.checked_add(pages)?;
     let class = class_for(needed)?;
@@ -435,6 +436,7 @@ impl Slot {
 }
 
 /// Takes a slot back. Nothing is mapped in it, and no TLB says otherwise.
+#[inline(always)]
 pub(crate) fn free(id: SlotId) {
     let slot = id.0;
     slot.kind.store(Kind::Empty as u32, Ordering::Relaxed);

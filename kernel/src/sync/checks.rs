@@ -30,8 +30,8 @@ pub(super) fn class_of(lock: &AtomicU8) -> Class {
 
 /// Whether a lock of this class is known to be taken with all in hand that this CPU holds. If it is not, [`learn`].
 #[inline(always)]
-pub(super) fn knows(held: &Held, class: Class) -> bool {
-    !ON || class != 0 && ORDER.knows(held.classes(), class)
+pub(super) fn knows(cpu: &Cpu, class: Class) -> bool {
+    class != 0 && ORDER.knows(cpu.held.classes(), class)
 }
 
 /// Checks that this CPU may take the lock whose name lies at `name` now, before it waits for it; `class` keeps the name's class.

@@ -2,23 +2,12 @@
 //! with the last one if they were on before the first.
 
 use crate::cpu;
+#[cfg(target_os = "none")]
+use crate::cpu::entry::RFLAGS_IF;
+#[cfg(target_os = "none")]
+use core::arch::asm;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
-
-#[cfg(not(target_os = "none"))]
-use host as interrupts;
-#[cfg(target_os = "none")]
-use x86_64::instructions::interrupts;
-
-/// On a host, where the pure parts are tested, there are no interrupts to mask.
-#[cfg(not(target_os = "none"))]
-mod host {
-    pub(super) fn are_enabled() -> bool {
-        true
-    }
-    pub(super) fn disable() {}
-    pub(super) fn enable() {}
-}
 
 /// Interrupts are off on this CPU as long as this lives; so the thread stays on this CPU too.
 #[must_use = "interrupts come back on when the guard is dropped"]
@@ -28,21 +17,30 @@ impl IrqsOff {
     /// Masks interrupts.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        let were_on = interrupts::are_enabled();
-        interrupts::disable();
-        let cpu = cpu::this_racy();
-        let depth = cpu.irq_off_depth.get();
-        if depth == 0 {
-            cpu.irqs_were_on.set(were_on);
+        // A few instructions, because every lock has them. Until the second one the thread may be moved; but where a thread
+        // runs that masks nothing, nothing is masked, whichever CPU that is.
+        #[cfg(target_os = "none")]
+        // SAFETY: the GS base points to this CPU's `Cpu`. What is pushed is popped. The compiler takes it for a write to any
+        // memory, so that what comes after stays after.
+        unsafe {
+            asm!(
+                "cmp dword ptr gs:[{depth}], 0",
+                "jne 2f",
+                "pushfq",
+                "cli",
+                "pop qword ptr gs:[{flags}]",
+                "2: inc dword ptr gs:[{depth}]",
+                depth = const cpu::offset::IRQ_OFF_DEPTH,
+                flags = const cpu::offset::IRQ_FLAGS,
+            );
         }
-        cpu.irq_off_depth.set(depth.wrapping_add(1)); // not so deep that it wraps: the stack would end before
         Self(PhantomData)
     }
 
     /// The guard for code that an interrupt gate masked interrupts for: the hardware takes them back when the handler
     /// returns, so there is nothing to count and nothing to undo.
     pub(crate) fn by_hardware() -> ManuallyDrop<Self> {
-        debug_assert!(!interrupts::are_enabled());
+        debug_assert!(cfg!(not(target_os = "none")) || !x86_64::instructions::interrupts::are_enabled());
         ManuallyDrop::new(Self(PhantomData))
     }
 
@@ -55,11 +53,20 @@ impl IrqsOff {
 impl Drop for IrqsOff {
     #[inline(always)]
     fn drop(&mut self) {
-        let cpu = cpu::this_racy();
-        let depth = cpu.irq_off_depth.get().wrapping_sub(1);
-        cpu.irq_off_depth.set(depth);
-        if depth == 0 && cpu.irqs_were_on.get() {
-            interrupts::enable();
+        #[cfg(target_os = "none")]
+        // SAFETY: as in `new`; interrupts come back on only if they were on before the first guard, in this thread.
+        unsafe {
+            asm!(
+                "dec dword ptr gs:[{depth}]",
+                "jnz 2f",
+                "test byte ptr gs:[{flags} + 1], {enabled}",
+                "jz 2f",
+                "sti",
+                "2:",
+                depth = const cpu::offset::IRQ_OFF_DEPTH,
+                flags = const cpu::offset::IRQ_FLAGS,
+                enabled = const RFLAGS_IF >> 8,
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use super::checks;
 use super::irq::IrqsOff;
 use super::order::Class;
 use super::site::Place;
-use crate::cpu::{self, Cpu};
+use crate::cpu;
 use crate::time;
 use crate::trace::{Event, emit};
 use core::fmt;
@@ -45,13 +45,14 @@ impl<T> SpinLock<T> {
     /// that checks the use of locks, also if this CPU holds a lock of the same name, or one that was seen to be taken
     /// after this one, directly or by way of others.
     #[track_caller]
+    #[cfg_attr(not(any(feature = "lock-checks", debug_assertions)), inline(always))]
     pub fn lock(&self) -> Guard<'_, T> {
         let (irqs, site) = (IrqsOff::new(), Location::caller());
-        let (cpu, class) = (irqs.cpu(), checks::class_of(&self.class));
-        if checks::knows(&cpu.held, class)
+        let class = checks::class_of(&self.class);
+        if (!checks::ON || checks::knows(irqs.cpu(), class))
             && let Some(inner) = self.inner.try_lock()
         {
-            return self.taken(inner, irqs, cpu, class, site);
+            return self.taken(inner, irqs, class, site);
         }
         self.lock_slowly(irqs, site)
     }
@@ -63,7 +64,7 @@ impl<T> SpinLock<T> {
         let cpu = irqs.cpu();
         checks::learn(&cpu.held, &self.name, &self.class, site);
         let inner = self.inner.try_lock().unwrap_or_else(|| self.contended(cpu.id().index() as u32, site));
-        self.taken(inner, irqs, cpu, checks::class_of(&self.class), site)
+        self.taken(inner, irqs, checks::class_of(&self.class), site)
     }
 
     #[inline(always)]
@@ -71,12 +72,13 @@ impl<T> SpinLock<T> {
         &'a self,
         inner: spin::MutexGuard<'a, T>,
         irqs: IrqsOff,
-        cpu: &Cpu,
         class: Class,
         site: &'static Location<'static>,
     ) -> Guard<'a, T> {
-        self.owner.store(cpu.id().index() as u32, Ordering::Relaxed);
-        cpu.held.push(&self.name, class, site);
+        self.owner.store(cpu::number_here(), Ordering::Relaxed);
+        if checks::ON {
+            irqs.cpu().held.push(&self.name, class, site);
+        }
         Guard { lock: self, inner: ManuallyDrop::new(inner), irqs }
     }
 
@@ -142,9 +144,12 @@ pub struct Guard<'a, T> {
 }
 
 impl<T> Drop for Guard<'_, T> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.lock.owner.store(NOBODY, Ordering::Relaxed);
-        self.irqs.cpu().held.pop(&self.lock.name, checks::class_of(&self.lock.class));
+        if checks::ON {
+            self.irqs.cpu().held.pop(&self.lock.name, checks::class_of(&self.lock.class));
+        }
         // SAFETY: `inner` is not used after this, and this runs once. Interrupts come back only after it, when the
         // field `irqs` is dropped.
         unsafe { ManuallyDrop::drop(&mut self.inner) }

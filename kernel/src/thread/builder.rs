@@ -17,7 +17,6 @@ use crate::sync::irq::IrqsOff;
 use crate::trace::{Event, emit, emit_for};
 use alloc::sync::Arc;
 use core::fmt;
-use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use smp::{CpuId, CpuSet};
 
@@ -286,7 +285,7 @@ impl<'s> Builder<'s> {
         Ok(thread)
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim_object(&self) -> Result<&'static Thread, SpawnError> {
         if self.affinity.and(cpu::online()).is_empty() {
             return Err(SpawnError::NoCpu(self.affinity));
@@ -297,7 +296,7 @@ impl<'s> Builder<'s> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn stack(&self, thread: &'static Thread) -> Result<(), SpawnError> {
         match self.source.give(thread, self.fill) {
             Ok(()) => Ok(()),
@@ -322,6 +321,7 @@ impl<'s> Builder<'s> {
     }
 
     /// It has all that it needs: it may run.
+    #[inline(always)]
     fn finish(self, thread: &'static Thread, joinable: bool) {
         thread.name.set(&self.name);
         thread.set_space(self.space.as_ref().map(|space| space.id()));
@@ -368,25 +368,21 @@ pub(super) fn prepare_idle(thread: &'static Thread, stack: SlotId, entry: extern
     set_frame(thread, entry);
 }
 
-/// Puts a frame on the thread's stack from which `entry` begins.
-#[inline]
+/// Puts a frame on the thread's stack from which `entry` begins. Registers that are not named begin as whatever lay there, as the
+/// rest of the stack does; the frame pointer is the end of all backtraces.
+#[inline(always)]
 fn set_frame(thread: &'static Thread, entry: extern "C" fn() -> !) {
     let (_, top) = thread.stack_bounds();
     let frame = top.wrapping_sub(16 + size_of::<Frame>() as u64) as *mut Frame;
     // SAFETY: inside the stack, which is mapped, and on which nothing runs.
     unsafe {
-        ptr::write(
-            frame,
-            Frame {
-                rip: entry as *const () as u64,
-                cs: KERNEL_CODE.into(),
-                rflags: RFLAGS_IF | RFLAGS_FIXED,
-                rsp: top.wrapping_sub(8), // as if called
-                ss: KERNEL_DATA.into(),
-                ..Frame::default()
-            },
-        );
-        ptr::write(top.wrapping_sub(8) as *mut u64, 0);
+        (&raw mut (*frame).rip).write(entry as *const () as u64);
+        (&raw mut (*frame).cs).write(KERNEL_CODE.into());
+        (&raw mut (*frame).rflags).write(RFLAGS_IF | RFLAGS_FIXED);
+        (&raw mut (*frame).rsp).write(top.wrapping_sub(8)); // as if called
+        (&raw mut (*frame).ss).write(KERNEL_DATA.into());
+        (&raw mut (*frame).rbp).write(0);
+        (top.wrapping_sub(8) as *mut u64).write(0);
     }
     thread.frame.store(frame, Ordering::Relaxed);
 }

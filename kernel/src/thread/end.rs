@@ -21,8 +21,6 @@ pub(crate) enum How {
 }
 
 impl How {
-    const ALL: [Self; 4] = [Self::Returned, Self::Exited, Self::Aborted, Self::Faulted];
-
     /// Its place in [`wire::trace::event::HOW`].
     pub(super) const fn code(self) -> u32 {
         self as u32 - 1
@@ -62,7 +60,13 @@ impl End {
     /// How it ends, if that is known.
     #[inline]
     pub(super) fn get(&self) -> Option<How> {
-        How::ALL.get(usize::from(self.how.load(Ordering::Relaxed)).wrapping_sub(1)).copied()
+        match self.how.load(Ordering::Relaxed) {
+            1 => Some(How::Returned),
+            2 => Some(How::Exited),
+            3 => Some(How::Aborted),
+            4 => Some(How::Faulted),
+            _ => None,
+        }
     }
 
     /// Notes how it ends, unless that is known; gives what is known then.

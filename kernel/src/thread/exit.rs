@@ -23,6 +23,7 @@ use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
 use crate::mem::slots::{Kind, SlotId};
 use crate::mem::{custody, guarded, oracle};
 use crate::perturb::{self, Point};
+use crate::stats;
 use crate::sync::may_wait;
 use crate::time;
 use crate::trace::{Event, emit};
@@ -68,7 +69,7 @@ pub(crate) fn end(how: How) -> ! {
     // For good: undone when the object is used again.
     core::mem::forget(PreemptOff::new());
     if bug::armed(Bug::JoinBeforeOffStack) {
-        complete(thread);
+        thread.join.complete().map(switch::unpark);
         delay();
     }
     if bug::armed(Bug::PublishBeforeSwitch)
@@ -82,8 +83,7 @@ pub(crate) fn end(how: How) -> ! {
     delay();
     perturb::at(Point::BeforeSwitch);
     // SAFETY: nothing on this stack is needed any more.
-    unsafe { switch::leave_for_good() };
-    unreachable!("a thread that left for good was resumed")
+    unsafe { switch::leave_for_good() }
 }
 
 #[cold]
@@ -100,7 +100,10 @@ fn delay() {
 /// (4) In the switch epilogue: the CPU has left the thread's stack. What others lent comes back to them first, then the joiner
 /// is woken: it may use both at once. Joiner before reaper: once the stack is left for reaping, another CPU may release the
 /// thread's object.
-pub(super) fn left_for_good(thread: &'static Thread) {
+///
+/// Gives the joiner, if it was woken and is READY: whoever calls says where it goes on.
+#[inline(always)]
+pub(super) fn left_for_good(thread: &'static Thread) -> Option<&'static Thread> {
     let former = thread.stack.take();
     thread.slot_bits.store(0, Ordering::Relaxed);
     if let Former::Mapped(slot) = former {
@@ -115,9 +118,8 @@ pub(super) fn left_for_good(thread: &'static Thread) {
         }
         Former::None => None,
     };
-    if !bug::armed(Bug::JoinBeforeOffStack) {
-        complete(thread);
-    }
+    let waiter = if bug::armed(Bug::JoinBeforeOffStack) { None } else { thread.join.complete() };
+    let woken = waiter.filter(|waiter| switch::wake(waiter));
     match to_reap {
         Some(slot) => publish(slot),
         // Its stack was taken and published earlier than it should be: whoever reaps it releases the object.
@@ -128,6 +130,7 @@ pub(super) fn left_for_good(thread: &'static Thread) {
             DYING.fetch_sub(1, Ordering::Release);
         }
     }
+    woken
 }
 
 /// The stack, if it has to be reaped: not if its owner has it back, or the CPU keeps it.
@@ -151,12 +154,6 @@ fn publish(stack: SlotId) {
     perturb::at(Point::BeforePublish);
     pending::leave(OffStack::from_epilogue(DeadStack::new(stack)));
     perturb::at(Point::AfterPublish);
-}
-
-fn complete(thread: &Thread) {
-    if let Some(waiter) = thread.join.complete() {
-        switch::unpark(waiter);
-    }
 }
 
 /// Stacks that wait to be reaped, at a glance.
@@ -195,8 +192,11 @@ pub fn reap() -> usize {
 }
 
 /// (4) Reaps what has to be reaped before this CPU leaves one more stack.
+#[inline(always)]
 fn reap_here() {
-    pending::take_before_leaving(&mut may_wait(0), take_down);
+    if pending::has_to_be_taken() {
+        pending::take_before_leaving(&mut may_wait(0), take_down);
+    }
 }
 
 fn take_down(batch: Batch<DeadStack>, permit: &mut MayWait) -> usize {
@@ -208,12 +208,12 @@ fn take_down(batch: Batch<DeadStack>, permit: &mut MayWait) -> usize {
         }
         (slot, slot.kind() != Kind::View)
     });
-    let stats = &cpu::this_racy().stats;
-    let ipis = stats.shootdown_ipis.get();
+    let sent = &cpu::this_racy().stats.shootdown_ipis;
+    let ipis = sent.get();
     let count = guarded::take_down(slots, permit);
-    stats.reap_ipis.add(stats.shootdown_ipis.get() - ipis);
-    stats.reaped.add(count as u64);
-    stats.reap_batches.add(u64::from(count > 0));
+    stats::add(stats::REAP_IPIS, sent.get().wrapping_sub(ipis));
+    stats::add(stats::REAPED, count as u64);
+    stats::add(stats::REAP_BATCHES, u64::from(count > 0));
     while let Some(thread) = dead.pop() {
         table::release(thread);
     }

@@ -16,6 +16,7 @@ use crate::time;
 use crate::trace::{Event, emit};
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use core::time::Duration;
@@ -163,19 +164,19 @@ impl<T> JoinError<T> {
         }
     }
 
-    const fn text(&self) -> &'static str {
+    const fn wait(&self) -> Wait {
         match self {
-            Self::Timeout(_) => "the thread has not ended in time",
-            Self::Itself(_) => "a thread waits for its own end",
-            Self::Deadlock(_) => "two threads, or more in a circle, wait for each other's end",
-            Self::InInterrupt(_) => "an interrupt handler waits for a thread's end",
+            Self::Timeout(_) => Wait::Timeout,
+            Self::Itself(_) => Wait::Itself,
+            Self::Deadlock(_) => Wait::Deadlock,
+            Self::InInterrupt(_) => Wait::InInterrupt,
         }
     }
 }
 
 impl<T> fmt::Display for JoinError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
+        f.write_str(self.wait().text())
     }
 }
 
@@ -219,9 +220,12 @@ impl<T> JoinHandle<T> {
     /// # Panics
     /// Where [`join_within`](Self::join_within) has an error: the wait would never end.
     pub fn join(self) -> Result<T, Death> {
+        table::bury();
+        let shield = Shield::new();
         match self.wait(u64::MAX) {
-            Ok(end) => end,
-            Err(error) => panic!("{error}"),
+            Wait::Over => self.take_end(),
+            Wait::Aborted => self.never_mind(shield),
+            why => panic!("{}", why.text()),
         }
     }
 
@@ -230,52 +234,42 @@ impl<T> JoinHandle<T> {
     /// # Errors
     /// [`JoinError`] if that is too short, or would be, however long it were; it gives the handle back.
     pub fn join_within(self, limit: Duration) -> Result<Result<T, Death>, JoinError<T>> {
-        self.wait(time::now().saturating_add(time::cycles(limit)))
-    }
-
-    fn wait(self, until: u64) -> Result<Result<T, Death>, JoinError<T>> {
         if cpu::in_interrupt() {
             return Err(JoinError::InInterrupt(self));
         }
         table::bury();
         let shield = Shield::new();
+        match self.wait(time::now().saturating_add(time::cycles(limit))) {
+            Wait::Over => Ok(self.take_end()),
+            Wait::Aborted => self.never_mind(shield),
+            Wait::Timeout => Err(JoinError::Timeout(self)),
+            Wait::Itself => Err(JoinError::Itself(self)),
+            Wait::Deadlock => Err(JoinError::Deadlock(self)),
+            Wait::InInterrupt => Err(JoinError::InInterrupt(self)),
+        }
+    }
+
+    /// Waits until this time, in cycles. Aborts are held off, once at least.
+    #[inline(always)]
+    fn wait(&self, until: u64) -> Wait {
         let (me, thread) = (cpu::current(), self.object());
+        if !cpu::on_threads_stack() {
+            return Wait::InInterrupt;
+        }
         if ptr::eq(me, thread) {
-            return Err(JoinError::Itself(self));
+            return Wait::Itself;
         }
-        if !thread.join.is_done() {
-            me.set_waits_for(Some(thread));
-            if leads_to(thread, me) {
-                me.set_waits_for(None);
-                return Err(JoinError::Deadlock(self));
-            }
-            while thread.join.wait(me) {
-                if bug::armed(Bug::LockRecursion) {
-                    table::take_twice();
-                }
-                let timed_out = until != u64::MAX && time::now() >= until;
-                if timed_out || me.abort_pending() && me.shield_count() == 1 {
-                    if !thread.join.give_up(me) {
-                        break;
-                    }
-                    me.set_waits_for(None);
-                    if timed_out {
-                        return Err(JoinError::Timeout(self));
-                    }
-                    drop(self);
-                    drop(shield); // does not come back
-                    unreachable!("an aborted thread goes on");
-                } else if me.abort_pending() {
-                    // The caller holds the abort off, so the wait goes on; parking is over for an aborted thread.
-                    switch::yield_now();
-                } else if until == u64::MAX {
-                    switch::park();
-                } else {
-                    super::sleep::park_until(until);
-                }
-            }
-            me.set_waits_for(None);
-        }
+        me.set_waits_for(Some(thread));
+        let outcome = if leads_to(thread, me) { Wait::Deadlock } else { wait_on(thread, me, until) };
+        me.set_waits_for(None);
+        outcome
+    }
+
+    /// The end has come: what it was. The caller holds aborts off.
+    #[inline(always)]
+    fn take_end(self) -> Result<T, Death> {
+        // Released by hand below: an abort that comes through when the caller's shield is dropped must find the handle gone.
+        let thread = ManuallyDrop::new(self).object();
         emit(Event::Joined { thread: thread.number() });
         let dead = thread.state.load(Ordering::Relaxed) == state::DEAD;
         assert!(dead, "joined a thread that still stands on its stack");
@@ -287,9 +281,16 @@ impl<T> JoinHandle<T> {
             Some(How::Faulted) => Err(Death::Fault(thread.end.fault())),
             None => panic!("a thread that ended does not say how"),
         };
-        // Before the shield: an abort that comes through then must not leave the handle behind.
+        let_go(thread);
+        end
+    }
+
+    /// The caller was aborted while it waited.
+    #[cold]
+    fn never_mind(self, shield: Shield) -> ! {
         drop(self);
-        Ok(end)
+        drop(shield); // does not come back
+        unreachable!("an aborted thread goes on");
     }
 
     /// Asks the thread to end, wherever it is; see the module's text for what that means. Returns at once: [`join`]
@@ -313,11 +314,84 @@ impl<T> JoinHandle<T> {
     }
 }
 
+/// How a wait came to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Over,
+    Timeout,
+    Aborted,
+    Itself,
+    Deadlock,
+    InInterrupt,
+}
+
+impl Wait {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Over => "the thread has ended",
+            Self::Timeout => "the thread has not ended in time",
+            Self::Aborted => "the thread that waits was aborted",
+            Self::Itself => "a thread waits for its own end",
+            Self::Deadlock => "two threads, or more in a circle, wait for each other's end",
+            Self::InInterrupt => "an interrupt handler waits for a thread's end",
+        }
+    }
+}
+
+/// Waits for the end of `thread` until this time. An abort of `me` ends the wait, unless a caller holds it off.
+#[inline(always)]
+fn wait_on(thread: &'static Thread, me: &'static Thread, until: u64) -> Wait {
+    while thread.join.wait(me) {
+        if bug::armed(Bug::LockRecursion) {
+            table::take_twice();
+        }
+        if me.abort_pending() || until != u64::MAX {
+            match wait_carefully(thread, me, until) {
+                Wait::Over => {}
+                other => return other,
+            }
+        } else {
+            switch::park_shielded(me);
+        }
+        if thread.join.is_done() {
+            break;
+        }
+    }
+    Wait::Over
+}
+
+/// One turn of [`wait_on`], where the wait may have another end.
+#[inline(never)]
+fn wait_carefully(thread: &'static Thread, me: &'static Thread, until: u64) -> Wait {
+    let aborted = me.abort_pending();
+    let over = match (aborted && me.shield_count() == 1, until != u64::MAX && time::now() >= until) {
+        (true, _) => Wait::Aborted,
+        (_, true) => Wait::Timeout,
+        _ => Wait::Over,
+    };
+    if over != Wait::Over {
+        return if thread.join.give_up(me) { over } else { Wait::Over };
+    }
+    if aborted {
+        // The caller holds the abort off, so the wait goes on; parking is over for an aborted thread.
+        switch::yield_now();
+    } else {
+        super::sleep::park_until(until);
+    }
+    Wait::Over
+}
+
 /// Whether `first` waits for an end, that thread for another's, and so on up to `me`. Each says whom it waits for before it
 /// looks (sequentially consistent, as the looking is): of several that close a circle one at least sees all of it.
+#[inline(always)]
 fn leads_to(first: &'static Thread, me: &'static Thread) -> bool {
+    first.waits_for().is_some_and(|next| leads_on_to(next, me))
+}
+
+#[inline(never)]
+fn leads_on_to(next: &'static Thread, me: &'static Thread) -> bool {
     // More threads than there are is a circle of others, who find it themselves.
-    let mut at = first.waits_for();
+    let mut at = Some(next);
     for _ in 0..table::live() {
         match at {
             None => return false,
@@ -331,7 +405,13 @@ fn leads_to(first: &'static Thread, me: &'static Thread) -> bool {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let _shield = Shield::new();
-        self.object().is_joinable.store(false, Ordering::Release);
-        table::release(self.object());
+        let_go(self.object());
     }
+}
+
+/// A handle is no more. Aborts are held off.
+#[inline(always)]
+fn let_go(thread: &'static Thread) {
+    thread.is_joinable.store(false, Ordering::Release);
+    table::release(thread);
 }

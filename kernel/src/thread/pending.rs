@@ -74,13 +74,16 @@ pub(super) fn count() -> usize {
     if is_per_cpu() { online().map(|list| list.count()).sum() } else { HANDOFF.count() }
 }
 
-/// Gives `reap` what has to be reaped before this CPU leaves one more, if anything has. Preemption is off.
+/// Whether something has to be reaped before this CPU leaves one more. Preemption is off.
+#[inline(always)]
+pub(super) fn has_to_be_taken() -> bool {
+    if is_per_cpu() { own().count() >= KEPT } else { HANDOFF.count() > 0 }
+}
+
+/// Gives `reap` what has to be reaped before this CPU leaves one more. Preemption is off.
+#[inline(always)]
 pub(super) fn take_before_leaving(permit: &mut MayWait, reap: Reap) -> usize {
-    match is_per_cpu() {
-        true if own().count() < KEPT => 0,
-        true => take(own(), permit, reap),
-        false => take(&HANDOFF, permit, reap),
-    }
+    if is_per_cpu() { take(own(), permit, reap) } else { take(&HANDOFF, permit, reap) }
 }
 
 /// Gives `reap` all that wait, list by list. Preemption is off.

@@ -4,7 +4,7 @@ use super::{Priority, Thread};
 use crate::bug;
 use crate::sync::SpinLock;
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use smp::CpuId;
 use wire::cmdline::Bug;
 use x86_64::instructions::interrupts;
@@ -44,8 +44,28 @@ impl List {
         })
     }
 
+    const fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
     /// Takes the first thread for which `wanted` holds.
+    #[inline]
     fn take_first(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static Thread> {
+        // SAFETY: null, or a thread that was pushed.
+        let first = unsafe { self.first.as_ref() }?;
+        if wanted(first) {
+            self.first = first.link.load(Ordering::Relaxed);
+            if self.first.is_null() {
+                self.last = ptr::null();
+            }
+            return Some(first);
+        }
+        self.take_later(wanted)
+    }
+
+    /// As [`take_first`](Self::take_first), where the first one is not wanted.
+    #[cold]
+    fn take_later(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static Thread> {
         let mut before: Option<&'static Thread> = None;
         // SAFETY: null, or a thread that was pushed; so are the links.
         let mut at = unsafe { self.first.as_ref() };
@@ -70,101 +90,156 @@ impl List {
 }
 
 /// The threads that are READY to run on a CPU: the most urgent first, and of equally urgent ones the one that came first.
+///
+/// The first that comes to a CPU where none waits has a word of its own, so that where one thread wakes another, as a joiner is
+/// woken, no lock is taken. It came before all that are in the lists.
 pub(crate) struct RunQueue {
-    threads: SpinLock<ByPriority>,
-    /// How many there are, to look without the lock.
+    first: AtomicPtr<Thread>,
+    lists: SpinLock<[List; Priority::LEVELS as usize]>,
+    /// Levels whose lists have threads, a bit each. Changed under the lock, looked at without.
+    filled: AtomicU8,
+    /// How many threads are in the lists, likewise.
     length: AtomicUsize,
-    /// One more than the level of the most urgent, 0 if there is none; to look without the lock.
-    highest: AtomicU8,
-}
-
-struct ByPriority {
-    lists: [List; Priority::LEVELS as usize],
-    /// Levels that have threads, a bit each.
-    filled: u8,
-}
-
-impl ByPriority {
-    const fn new() -> Self {
-        Self { lists: [const { List::new() }; Priority::LEVELS as usize], filled: 0 }
-    }
-
-    /// One more than the highest level that has threads.
-    const fn highest(&self) -> u8 {
-        8 - self.filled.leading_zeros() as u8
-    }
-
-    #[inline]
-    fn push(&mut self, thread: &'static Thread) {
-        let level = thread.priority().level();
-        self.lists[usize::from(level)].push(thread);
-        self.filled |= 1 << level;
-    }
-
-    /// The first of the most urgent for which `wanted` holds.
-    #[inline]
-    fn take_first(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static Thread> {
-        let mut left = self.filled;
-        while left != 0 {
-            let level = 7 - left.leading_zeros();
-            left ^= 1 << level;
-            let list = &mut self.lists[level as usize];
-            if let Some(thread) = list.take_first(&wanted) {
-                if list.first.is_null() {
-                    self.filled ^= 1 << level;
-                }
-                return Some(thread);
-            }
-        }
-        None
-    }
 }
 
 impl RunQueue {
     pub(crate) const fn new() -> Self {
         Self {
-            threads: SpinLock::new("run queue", ByPriority::new()),
+            first: AtomicPtr::new(ptr::null_mut()),
+            lists: SpinLock::new("run queue", [const { List::new() }; Priority::LEVELS as usize]),
+            filled: AtomicU8::new(0),
             length: AtomicUsize::new(0),
-            highest: AtomicU8::new(0),
         }
     }
 
-    /// How many there are, at a glance. Sequentially consistent: see `switch::make_ready` and `idle`.
+    #[inline(always)]
+    fn first(&self) -> Option<&'static Thread> {
+        // SAFETY: null, or a thread that was pushed; threads' objects live for ever. Acquire: pairs with `push`.
+        unsafe { self.first.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// How many there are, at a glance.
     pub(crate) fn len(&self) -> usize {
-        self.length.load(Ordering::SeqCst)
+        self.length.load(Ordering::Relaxed) + usize::from(self.first().is_some())
+    }
+
+    /// Whether there is none. Sequentially consistent: see `switch::make_ready` and `idle`.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.load(Ordering::SeqCst).is_null() && self.filled.load(Ordering::SeqCst) == 0
     }
 
     /// Whether there is one that is at least as urgent as this, at a glance.
+    #[inline(always)]
     pub(crate) fn has_as_urgent_as(&self, priority: Priority) -> bool {
-        self.highest.load(Ordering::Relaxed) > priority.level()
+        self.first().is_some_and(|first| first.priority() >= priority)
+            || self.filled.load(Ordering::Relaxed) >> priority.level() != 0
     }
 
+    #[inline(always)]
     pub(crate) fn push(&self, thread: &'static Thread) {
-        let mut threads = self.threads.lock();
-        threads.push(thread);
-        self.note(&threads, self.length.load(Ordering::Relaxed).wrapping_add(1));
+        if self.filled.load(Ordering::Relaxed) != 0 || !self.become_first(thread) {
+            self.push_behind(thread);
+        }
     }
 
-    fn note(&self, threads: &ByPriority, length: usize) {
-        self.highest.store(threads.highest(), Ordering::Relaxed);
-        self.length.store(length, Ordering::SeqCst);
+    #[inline(always)]
+    fn become_first(&self, thread: &'static Thread) -> bool {
+        let thread = ptr::from_ref(thread).cast_mut();
+        // Release: who takes the thread sees it READY. Sequentially consistent: see `is_empty`.
+        self.first.compare_exchange(ptr::null_mut(), thread, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    fn push_behind(&self, thread: &'static Thread) {
+        let level = thread.priority().level();
+        let mut lists = self.lists.lock();
+        lists[usize::from(level)].push(thread);
+        self.length.store(self.length.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.filled.store(self.filled.load(Ordering::Relaxed) | 1 << level, Ordering::SeqCst);
     }
 
     /// Whether there is a thread that may run on `cpu`.
     pub(crate) fn has_for(&self, cpu: CpuId) -> bool {
-        self.len() > 0
-            && self.threads.lock().lists.iter().flat_map(List::iter).any(|thread| thread.may_run_on(cpu))
+        let may_run = |thread: &Thread| thread.may_run_on(cpu);
+        self.first().is_some_and(may_run)
+            || self.filled.load(Ordering::SeqCst) != 0 && self.lists.lock().iter().flat_map(List::iter).any(may_run)
     }
 
     /// Takes the first thread that may run on `cpu`.
+    #[inline(always)]
     pub(crate) fn take_for(&self, cpu: CpuId) -> Option<&'static Thread> {
-        if self.len() == 0 {
+        let filled = self.filled.load(Ordering::SeqCst);
+        match self.first() {
+            None if filled == 0 => None,
+            Some(first) if filled == 0 && self.take(first, cpu) => Some(first),
+            first => self.take_carefully(first, cpu),
+        }
+    }
+
+    /// Takes the first thread that may run on this queue's own CPU, where all may that have a word of their own.
+    #[inline(always)]
+    pub(crate) fn take_own(&self, cpu: CpuId) -> Option<&'static Thread> {
+        let word = self.first.load(Ordering::Acquire);
+        let filled = self.filled.load(Ordering::SeqCst);
+        if word.is_null() && filled == 0 {
             return None;
         }
-        let mut threads = self.threads.lock();
-        let taken = threads.take_first(|thread| thread.may_run_on(cpu))?;
-        self.note(&threads, self.length.load(Ordering::Relaxed).wrapping_sub(1));
-        Some(taken)
+        if filled == 0 && self.first.compare_exchange(word, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            // SAFETY: not null, and a thread that was pushed.
+            return unsafe { word.as_ref() };
+        }
+        self.take_for(cpu)
+    }
+
+    /// Takes the one that has a word of its own, if it is still there and may run on `cpu`.
+    #[inline(always)]
+    fn take(&self, thread: &'static Thread, cpu: CpuId) -> bool {
+        let word = ptr::from_ref(thread).cast_mut();
+        if !thread.may_run_on(cpu) {
+            return false;
+        }
+        if self.first.compare_exchange(word, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        if thread.may_run_on(cpu) {
+            return true;
+        }
+        // Between the two looks another thread got the object, and came here.
+        self.push_behind(thread);
+        false
+    }
+
+    /// As [`take_for`](Self::take_for), where more than one thread waits, or the only one is not to be had.
+    #[inline(never)]
+    fn take_carefully(&self, first: Option<&'static Thread>, cpu: CpuId) -> Option<&'static Thread> {
+        let first = first.filter(|first| first.may_run_on(cpu));
+        let level = first.map_or(0, |first| first.priority().level() + 1);
+        // Those that are more urgent than it, then itself, then the rest.
+        self.take_from_lists(cpu, level).or_else(|| first.filter(|first| self.take(first, cpu))).or_else(|| self.take_from_lists(cpu, 0))
+    }
+
+    fn take_from_lists(&self, cpu: CpuId, lowest: u8) -> Option<&'static Thread> {
+        if self.filled.load(Ordering::Relaxed) >> lowest.min(7) == 0 {
+            return None;
+        }
+        let mut lists = self.lists.lock();
+        let mut left = self.filled.load(Ordering::Relaxed);
+        while left != 0 {
+            let level = left.ilog2() as u8;
+            if level < lowest {
+                return None;
+            }
+            left ^= 1 << level;
+            let list = &mut lists[usize::from(level)];
+            if let Some(thread) = list.take_first(|thread| thread.may_run_on(cpu)) {
+                self.length.store(self.length.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+                if list.is_empty() {
+                    self.filled.store(self.filled.load(Ordering::Relaxed) ^ 1 << level, Ordering::SeqCst);
+                }
+                return Some(thread);
+            }
+        }
+        None
     }
 }
 

@@ -29,15 +29,22 @@ impl Default for PreemptOff {
 }
 
 impl Drop for PreemptOff {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         let thread = cpu::current();
         let depth = thread.preempt_off.get().wrapping_sub(1);
         thread.preempt_off.set(depth);
-        if depth == 0 && cpu::should_give_way() && !cpu::in_interrupt() && cpu::masked_depth() == 0 {
-            switch::yield_now();
+        if depth == 0 && cpu::should_give_way() {
+            give_way_if_possible();
         }
+    }
+}
+
+#[cold]
+fn give_way_if_possible() {
+    if !cpu::in_interrupt() && cpu::masked_depth() == 0 {
+        switch::yield_now();
     }
 }
 
@@ -87,7 +94,7 @@ impl Default for Shield {
 }
 
 impl Drop for Shield {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
         let thread = cpu::current();

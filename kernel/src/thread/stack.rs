@@ -50,23 +50,23 @@ impl Current {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_there(&self) -> bool {
         self.end.load(Ordering::Relaxed) != 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn bounds(&self) -> (u64, u64) {
         (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn slot(&self) -> Option<SlotId> {
         // SAFETY: null, or of a slot, by `set_slot`.
         unsafe { SlotId::from_raw(self.slot.load(Ordering::Relaxed)) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn set_slot(&self, slot: SlotId) {
         let (start, pages) = slot.extent();
         self.start.store(start, Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl Current {
         self.lender.store(ptr::from_ref(lender).cast_mut(), Ordering::Relaxed);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&self) -> Former {
         let slot = self.slot();
         self.start.store(0, Ordering::Relaxed);
@@ -130,6 +130,7 @@ impl Source<'_> {
     }
 
     /// Gives `thread` its stack.
+    #[inline(always)]
     pub(super) fn give(&self, thread: &'static Thread, fill: Option<Fill>) -> Result<(), NoStack> {
         match *self {
             Self::Fresh { pages, guard } => {

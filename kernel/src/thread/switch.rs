@@ -34,17 +34,22 @@ pub(crate) enum Why {
 pub(crate) static IDLE: AtomicCpuSet = AtomicCpuSet::new();
 /// Ticks that a thread may run while others are ready.
 const SLICE_TICKS: u32 = 2;
-/// Where `spawn` puts the next thread when no CPU is idle.
-static NEXT_CPU: AtomicU32 = AtomicU32::new(0);
+/// Where `spawn` put the latest thread, had no CPU been idle: the next goes to the next CPU.
+static LATEST_HOME: AtomicU32 = AtomicU32::new(0);
 
-/// The thread that runs on this CPU has left it: settles what becomes of it, and gives the frame to go on with.
-pub(crate) extern "C" fn switch(frame: *mut Frame, why: u64) -> *mut Frame {
-    let why = match why {
-        0 => Why::Preempted,
-        1 => Why::Parks,
-        _ => Why::Exits,
-    };
-    settle(cpu::this_racy(), frame, why)
+/// The thread that runs on this CPU has left it to give way; the frame to go on with. The same for the next two, but for why.
+pub(crate) extern "C" fn gives_way(frame: *mut Frame) -> *mut Frame {
+    settle(cpu::this_racy(), frame, Why::Preempted)
+}
+
+/// It waits to be woken.
+pub(crate) extern "C" fn parks(frame: *mut Frame) -> *mut Frame {
+    settle(cpu::this_racy(), frame, Why::Parks)
+}
+
+/// It has ended: it has no frame.
+pub(crate) extern "C" fn ends() -> *mut Frame {
+    settle(cpu::this_racy(), ptr::null_mut(), Why::Exits)
 }
 
 /// The first thread of a CPU.
@@ -54,12 +59,16 @@ pub(crate) extern "C" fn first() -> *mut Frame {
     resume(cpu, &cpu.idle)
 }
 
+/// Settles what becomes of the thread that has left the CPU, and gives the frame to go on with.
+#[inline(always)]
 fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     let before = cpu.current();
-    before.frame.store(frame, Ordering::Relaxed);
+    if why != Why::Exits {
+        before.frame.store(frame, Ordering::Relaxed);
+    }
     cpu.need_resched.set(false);
     stats::count(stats::SWITCHES);
-    let idles = ptr::eq(before, &cpu.idle);
+    let idles = why == Why::Preempted && ptr::eq(before, &cpu.idle);
     if why == Why::Preempted && !idles && !cpu.run_queue.has_as_urgent_as(before.priority()) {
         // There is none to give way to here. Whoever gives way in a loop waits for another CPU: a virtual one may need this
         // one's turn.
@@ -69,43 +78,67 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     if !idles && why != Why::Exits {
         emit(Event::Leave { why: why as u32 });
     }
-    epilogue(cpu, before, why);
+    let woken = if idles { None } else { epilogue(cpu, before, why) };
     tlb::passes();
-    let next = pick(cpu);
+    let next = match woken {
+        Some(woken) => after_wake(cpu, woken),
+        None => pick(cpu),
+    };
     // From idling to idling is no change.
     if !idles || !ptr::eq(next, before) {
         emit(Event::Switch { to: next.number() });
+    }
+    // An interrupt may have taken the CPU out of its halt.
+    if idles && !ptr::eq(next, before) && IDLE.load(Ordering::Relaxed).contains(cpu.id()) {
+        IDLE.remove(cpu.id(), Ordering::SeqCst);
     }
     resume(cpu, next)
 }
 
 /// The switch epilogue: nobody stands on the stack of `before` any more. From here on, and not earlier, other CPUs may
-/// run the thread, wake it, or reap its stack (invariant I2).
-fn epilogue(cpu: &'static Cpu, before: &'static Thread, why: Why) {
+/// run the thread, wake it, or reap its stack (invariant I2). Gives the thread that this has woken, which is READY and nowhere yet.
+#[inline(always)]
+fn epilogue(cpu: &'static Cpu, before: &'static Thread, why: Why) -> Option<&'static Thread> {
     perturb::at(Point::Epilogue);
     match why {
-        _ if ptr::eq(before, &cpu.idle) => {}
         Why::Preempted => {
             before.state.store(state::READY, Ordering::Relaxed); // (3)
             cpu.run_queue.push(before);
+            None
         }
         Why::Parks => {
             before.state.store(state::PARKED, Ordering::SeqCst); // (6)
             // An unpark that came before the line above found the thread RUNNING and left the token: take it here.
             // Sequentially consistent on both sides: one of the two sees the other.
-            if before.token.load(Ordering::SeqCst) && !bug::armed(Bug::LostWakeup) {
-                let _ = unpark_if_parked(before);
-            }
+            let missed = before.token.load(Ordering::SeqCst) && !bug::armed(Bug::LostWakeup);
+            if missed && becomes_ready(before) { Some(before) } else { None }
         }
         Why::Exits => exit::left_for_good(before), // (4)
     }
 }
 
+/// The thread to go on with, where the epilogue has woken one: that one, on this CPU, if nobody waits here already. Its waker has
+/// nothing more to do; to interrupt another CPU for it would take longer.
+#[inline(always)]
+fn after_wake(cpu: &'static Cpu, woken: &'static Thread) -> &'static Thread {
+    if cpu.run_queue.is_empty() && woken.may_run_on(cpu.id()) {
+        emit(Event::Ready { thread: woken.number(), cpu: cpu.id().index() as u64 });
+        return woken;
+    }
+    make_ready(woken);
+    pick(cpu)
+}
+
+#[inline(always)]
 fn pick(cpu: &'static Cpu) -> &'static Thread {
-    cpu.run_queue.take_for(cpu.id()).or_else(|| steal(cpu)).unwrap_or(&cpu.idle)
+    match cpu.run_queue.take_own(cpu.id()) {
+        Some(thread) => thread,
+        None => steal(cpu).unwrap_or(&cpu.idle),
+    }
 }
 
 /// Takes a thread from the CPU that has the most waiting.
+#[inline(never)]
 fn steal(cpu: &'static Cpu) -> Option<&'static Thread> {
     let richest = cpu::all().filter(|other| other.id() != cpu.id()).max_by_key(|other| other.run_queue.len())?;
     let thread = richest.run_queue.take_for(cpu.id()).or_else(|| {
@@ -122,15 +155,15 @@ pub(crate) fn work_waits(cpu: CpuId) -> bool {
     cpu::all().any(|other| other.run_queue.has_for(cpu))
 }
 
+#[inline(always)]
 fn resume(cpu: &'static Cpu, next: &'static Thread) -> *mut Frame {
     next.state.store(state::RUNNING, Ordering::Relaxed); // (2)
-    // An interrupt may have taken the CPU out of its halt.
-    if !ptr::eq(next, &cpu.idle) && IDLE.load(Ordering::Relaxed).contains(cpu.id()) {
-        IDLE.remove(cpu.id(), Ordering::SeqCst);
-    }
     next.last_cpu.store(cpu.id().index() as u32, Ordering::SeqCst);
     next.turns.set(next.turns.get().wrapping_add(1));
-    space::enter(next.space());
+    let space = next.space();
+    if space.is_some() || cpu.space.is_any() {
+        space::enter(space);
+    }
     cpu.slice.set(SLICE_TICKS);
     cpu.set_current(next);
     let frame = next.frame.load(Ordering::Relaxed);
@@ -176,15 +209,13 @@ pub(crate) fn tick(cpu: &'static Cpu, now: u64) {
 }
 
 /// Puts a thread that is READY where it can run, and wakes a CPU for it if one has nothing to do.
+#[inline(always)]
 pub(crate) fn make_ready(thread: &'static Thread) {
     let allowed = CpuSet::from_bits(thread.affinity.load(Ordering::Relaxed)).and(cpu::online());
     let last = CpuId::new(thread.last_cpu.load(Ordering::Relaxed) as usize);
     let idle = IDLE.load(Ordering::Relaxed).and(allowed);
-    let home = if idle.contains(last) || (idle.is_empty() && allowed.contains(last)) {
-        last
-    } else {
-        idle.lowest().or(allowed.lowest()).expect("a thread may run somewhere")
-    };
+    let homes = if idle.is_empty() { allowed } else { idle };
+    let home = if homes.contains(last) { last } else { homes.lowest().expect("a thread may run somewhere") };
     let irqs = IrqsOff::new();
     let target = cpu::get(home).expect("an online CPU");
     emit(Event::Ready { thread: thread.number(), cpu: home.index() as u64 });
@@ -204,9 +235,11 @@ pub(crate) fn make_ready(thread: &'static Thread) {
 /// Spreads new threads over the CPUs that they may run on.
 pub(crate) fn first_home(affinity: CpuSet) -> CpuId {
     let allowed = affinity.and(cpu::online());
-    let turn = NEXT_CPU.fetch_add(1, Ordering::Relaxed) as usize % allowed.len().max(1);
-    let mut cpus = allowed;
-    cpus.nth(turn).unwrap_or(cpu::current_id())
+    // Whoever comes between takes the same one; the next is another again.
+    let after = CpuSet::from_bits(u64::MAX << (LATEST_HOME.load(Ordering::Relaxed) + 1).min(63)).and(allowed);
+    let home = after.lowest().or(allowed.lowest()).unwrap_or(cpu::current_id());
+    LATEST_HOME.store(home.index() as u32, Ordering::Relaxed);
+    home
 }
 
 /// Interrupts the CPU on which `thread` runs, so that it looks at what was asked of the thread.
@@ -228,58 +261,75 @@ fn send_reschedule(irqs: &IrqsOff, target: &Cpu) {
 
 /// Gives way to other threads that are ready.
 pub fn yield_now() {
-    // SAFETY: threads run on their stacks with interrupts on; the assertion sees to it.
-    unsafe { leave(Why::Preempted) }
+    may_leave();
+    // SAFETY: on a thread's stack, with interrupts on, by the assertions.
+    unsafe { entry::give_way() }
 }
 
 /// Waits until somebody unparks this thread, unless somebody did since the last time. May return without that too, so
 /// the caller looks again at what it waits for. An abort wakes it.
 pub fn park() {
-    let thread = cpu::current();
-    if !thread.token.swap(false, Ordering::SeqCst) && !thread.abort_pending() {
-        // SAFETY: as in `yield_now`.
-        unsafe { leave(Why::Parks) };
-        // A swap, to see all that an unparker did whose token this takes away.
-        thread.token.swap(false, Ordering::SeqCst);
-    }
+    park_shielded(cpu::current());
     // Without a shield around it, an abort takes effect here.
     drop(Shield::new());
 }
 
-/// (7) Lets a thread go on that is parked, or the next time that it parks.
-pub(crate) fn unpark(thread: &'static Thread) {
-    thread.token.store(true, Ordering::SeqCst);
-    if !unpark_if_parked(thread) {
-        emit(Event::Unpark { thread: thread.number() });
+/// As [`park`], for a caller that holds aborts off; `thread` is the one that calls.
+#[inline(always)]
+pub(super) fn park_shielded(thread: &'static Thread) {
+    if !thread.token.swap(false, Ordering::SeqCst) && !thread.abort_pending() {
+        may_leave();
+        // SAFETY: as in `yield_now`.
+        unsafe { entry::park() };
+        // A swap, to see all that an unparker did whose token this takes away.
+        thread.token.swap(false, Ordering::SeqCst);
     }
 }
 
-fn unpark_if_parked(thread: &'static Thread) -> bool {
-    let ready = thread.state.compare_exchange(state::PARKED, state::READY, Ordering::SeqCst, Ordering::Relaxed);
-    if ready.is_ok() {
+/// (7) Lets a thread go on that is parked, or the next time that it parks.
+pub(crate) fn unpark(thread: &'static Thread) {
+    if wake(thread) {
         make_ready(thread);
     }
-    ready.is_ok()
+}
+
+/// (7) As [`unpark`], for a caller that says where it goes on: whether it is READY now, and nowhere yet.
+#[inline(always)]
+pub(super) fn wake(thread: &'static Thread) -> bool {
+    thread.token.store(true, Ordering::SeqCst);
+    let ready = becomes_ready(thread);
+    if !ready {
+        emit(Event::Unpark { thread: thread.number() });
+    }
+    ready
+}
+
+#[inline(always)]
+fn becomes_ready(thread: &'static Thread) -> bool {
+    thread.state.compare_exchange(state::PARKED, state::READY, Ordering::SeqCst, Ordering::Relaxed).is_ok()
 }
 
 /// Leaves the CPU for good: the end of a thread.
 ///
 /// # Safety
 /// On a thread's stack; nothing that the caller owns is needed any more.
-pub(super) unsafe fn leave_for_good() {
-    // SAFETY: by the caller's promise.
-    unsafe { leave(Why::Exits) }
+pub(super) unsafe fn leave_for_good() -> ! {
+    assert!(cpu::on_threads_stack() && cpu::masked_depth() == 0, "a thread ends in a handler, or with interrupts masked");
+    // SAFETY: by the caller's promise, with interrupts on by the assertion.
+    unsafe { entry::leave_for_good() }
 }
 
-/// Leaves the CPU.
-///
-/// # Safety
-/// On a thread's stack; for [`Why::Exits`] nothing that the caller owns is needed any more.
-pub(crate) unsafe fn leave(why: Why) {
-    assert!(!cpu::in_interrupt(), "a switch inside an interrupt handler");
+/// Asserts that the calling thread may be off its CPU for a while.
+#[inline(always)]
+fn may_leave() {
+    if !cpu::on_threads_stack() || cpu::masked_depth() != 0 || cpu::current().preempt_off.get() != 0 {
+        may_not_leave();
+    }
+}
+
+#[cold]
+fn may_not_leave() -> ! {
+    assert!(cpu::on_threads_stack(), "a switch inside an interrupt handler");
     assert!(cpu::masked_depth() == 0, "a switch with interrupts masked or a lock held");
-    let blocked = cpu::current().preempt_off.get();
-    assert!(blocked == 0 || why == Why::Exits, "a switch with preemption off ({blocked} deep)");
-    // SAFETY: on a thread's stack by the caller's promise, with interrupts on by the assertions.
-    unsafe { entry::leave(why as u64) }
+    panic!("a switch with preemption off ({} deep)", cpu::current().preempt_off.get());
 }

@@ -2,9 +2,11 @@
 
 use super::queue::List;
 use super::{Shield, Thread, state};
+use crate::cpu;
 use crate::sync::SpinLock;
 use alloc::alloc::alloc;
 use core::alloc::Layout;
+use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use smp::MAX_CPUS;
 
@@ -29,15 +31,27 @@ pub(crate) enum Home {
 }
 
 /// A thread object, as new, or `None` if there is no memory for one. Who starts the thread says how many users it has.
-#[inline]
+#[inline(always)]
 pub(super) fn allocate() -> Option<&'static Thread> {
-    let free = FREE.lock().pop(); // and gives the lock up: what follows may allocate
-    let thread = match free {
+    let thread = match take_spare() {
         Some(thread) => thread,
-        None => create()?,
+        None => take_or_create()?,
     };
     prepare(thread);
     Some(thread)
+}
+
+/// The object that was given back last on this CPU, if nobody took it: in a word of its own, which takes no lock.
+#[inline(always)]
+fn take_spare() -> Option<&'static Thread> {
+    let spare = &cpu::this_racy().spare_thread;
+    // SAFETY: null, or an object that was kept. If the caller is moved to another CPU in between, it takes that one's.
+    unsafe { spare.swap(ptr::null_mut(), Ordering::Acquire).as_ref() }
+}
+
+fn take_or_create() -> Option<&'static Thread> {
+    let free = FREE.lock().pop(); // and gives the lock up: what follows may allocate
+    free.or_else(create)
 }
 
 #[cold]
@@ -57,7 +71,7 @@ fn create() -> Option<&'static Thread> {
 }
 
 /// Makes an object one of a new thread.
-#[inline]
+#[inline(always)]
 pub(super) fn prepare(thread: &'static Thread) {
     LIVE.fetch_add(1, Ordering::Relaxed);
     if thread.home == Home::Owner && !thread.is_registered.swap(true, Ordering::Relaxed) {
@@ -111,7 +125,7 @@ pub(crate) fn first_of_all_address() -> u64 {
 }
 
 /// The next thread's number; those up to [`MAX_CPUS`] are the idle threads'.
-#[inline]
+#[inline(always)]
 fn next_number() -> u32 {
     loop {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
@@ -125,7 +139,7 @@ fn next_number() -> u32 {
 
 /// One user less. The last one gives the object back, or if what the thread was to run is still in it, leaves it to be
 /// buried.
-#[inline]
+#[inline(always)]
 pub(super) fn release(thread: &'static Thread) {
     // Release: what this user did comes before the object's next life; acquire for the last, who starts it.
     if thread.users.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -146,7 +160,7 @@ fn leave_to_be_buried(thread: &'static Thread) {
 
 /// Drops what threads were to run that never came to their end: it is other people's code, which may wait, so it is done
 /// by threads that may, when they spawn, join, or [`super::quiesce`].
-#[inline]
+#[inline(always)]
 pub(super) fn bury() {
     if WAITING.load(Ordering::Relaxed) > 0 {
         bury_all();
@@ -173,19 +187,22 @@ pub(super) fn unburied() -> usize {
 }
 
 /// Gives an object back that has no users.
-#[inline]
+#[inline(always)]
 pub(super) fn give_back(thread: &'static Thread) {
     LIVE.fetch_sub(1, Ordering::Relaxed);
     put_back(thread);
 }
 
-#[inline]
+#[inline(always)]
 fn put_back(thread: &'static Thread) {
     thread.number.store(0, Ordering::Relaxed);
     // Release: pairs with the acquire of the owner who uses it again; the pool has a lock for that.
     thread.state.store(state::FREE, Ordering::Release);
     if thread.home == Home::Pool {
-        FREE.lock().push(thread);
+        let (spare, word) = (&cpu::this_racy().spare_thread, ptr::from_ref(thread).cast_mut());
+        if spare.compare_exchange(ptr::null_mut(), word, Ordering::Release, Ordering::Relaxed).is_err() {
+            FREE.lock().push(thread);
+        }
     }
 }
 

@@ -98,6 +98,11 @@ impl<M: Machine> Protocol<M> for Scoreboard {
         let mut waiting = to_ask(machine, ranges);
         let sent = waiting.len();
         machine.note(Step::Requested { generation, targets: waiting });
+        if waiting.is_empty() {
+            flush_here(machine, ranges);
+            machine.note(Step::Completed { generation });
+            return Sent::default();
+        }
         initiator.notice.write(ranges); // (1)
         let interrupts = not_dropped(machine, self.ask(me, waiting, generation)); // (2), (3)
         if !interrupts.is_empty() {

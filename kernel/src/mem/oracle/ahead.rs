@@ -36,10 +36,9 @@ fn next_place() -> usize {
 }
 
 /// Something was mapped.
-pub(in super::super) fn mapped(slot: SlotId) {
-    if is_on() {
-        SLOTS[next_place()].store(slot.into_bits(), Ordering::Relaxed);
-    }
+#[cold]
+pub(super) fn mapped(slot: SlotId) {
+    SLOTS[next_place()].store(slot.into_bits(), Ordering::Relaxed);
 }
 
 /// Something was mapped in an address space.
@@ -55,10 +54,8 @@ pub(in super::super) fn mapped_in_space(id: SpaceId, start: u64, pages: u64) {
 
 /// Loads translations, as any CPU may at any moment: those of what was mapped last, and may be unmapped at this moment. The
 /// calling CPU is awake and is asked.
-pub(crate) fn speculate() {
-    if !is_on() {
-        return;
-    }
+#[cold]
+pub(super) fn speculate() {
     let read = |start, pages| some_pages(start, pages).for_each(|address| _ = probe::read(address));
     for slot in SLOTS.iter().filter_map(|bits| SlotId::from_bits(bits.load(Ordering::Relaxed))) {
         // Not what a device may have behind it: reading that may have effects.

@@ -55,11 +55,9 @@ impl Aside {
     }
 }
 
-/// Keeps what every CPU has acknowledged aside for a while; gives it back, if the oracle is off.
-pub(in super::super) fn keep(held: Held, by: By) -> Option<Held> {
-    if !is_on() {
-        return Some(held);
-    }
+/// Keeps what every CPU has acknowledged aside for a while.
+#[cold]
+pub(super) fn keep(held: Held, by: By) {
     let _shield = Shield::new();
     held.frames.for_each(poison);
     let (pages, trials) = (held.frames.len() as u64, held.slots.iter().count());
@@ -70,7 +68,7 @@ pub(in super::super) fn keep(held: Held, by: By) -> Option<Held> {
                 let first = trial::next_number();
                 trial::begin(held.slots.iter(), by);
                 aside.put(Kept { held, by, trial: first });
-                return None;
+                return;
             }
             aside.take()
         };

@@ -17,15 +17,15 @@ mod aside;
 mod request;
 mod trial;
 
-pub(crate) use ahead::speculate;
-pub(super) use ahead::{mapped, mapped_in_space};
+pub(super) use ahead::mapped_in_space;
 pub(crate) use aside::give_all_back;
-pub(super) use aside::keep;
-pub(super) use request::{By, has_asked, note, will_ask};
-pub(crate) use trial::look;
+pub(super) use request::By;
 
+use super::custody::Held;
+use super::slots::SlotId;
 use super::{PAGE_SIZE, probe};
 use core::sync::atomic::{AtomicBool, Ordering};
+use smp::{Ranges, Step};
 
 /// The most pages that are read of one mapping.
 const PAGES: u64 = 8;
@@ -40,6 +40,63 @@ pub(crate) fn init(on: bool) {
 #[inline]
 fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
+}
+
+/// The calling CPU tries the addresses on trial; see [`trial::look`]. Where the oracle is off, this and what follows is a
+/// comparison.
+#[inline(always)]
+pub(crate) fn look() {
+    if is_on() {
+        trial::look();
+    }
+}
+
+/// The calling CPU reads ahead; see [`ahead::speculate`].
+#[inline(always)]
+pub(crate) fn speculate() {
+    if is_on() {
+        ahead::speculate();
+    }
+}
+
+/// Something was mapped.
+#[inline(always)]
+pub(super) fn mapped(slot: SlotId) {
+    if is_on() {
+        ahead::mapped(slot);
+    }
+}
+
+/// The calling CPU is about to ask for these.
+#[inline(always)]
+pub(super) fn will_ask(ranges: &Ranges) {
+    if is_on() {
+        request::will_ask(ranges);
+    }
+}
+
+/// The request is done.
+#[inline(always)]
+pub(super) fn has_asked() -> By {
+    if is_on() { request::has_asked() } else { By::UNKNOWN }
+}
+
+/// (1) A step of a protocol on the calling CPU; see [`request::note`].
+#[inline(always)]
+pub(super) fn note(step: Step) {
+    if is_on() {
+        request::note(step);
+    }
+}
+
+/// Keeps what every CPU has acknowledged aside for a while; gives it back, if the oracle is off.
+#[inline(always)]
+pub(super) fn keep(held: Held, by: By) -> Option<Held> {
+    if is_on() {
+        aside::keep(held, by);
+        return None;
+    }
+    Some(held)
 }
 
 /// The first of some of these pages that the calling CPU can read.

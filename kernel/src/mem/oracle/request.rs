@@ -2,7 +2,7 @@
 //! that can be read all the same.
 
 use super::super::tlb::Hardware;
-use super::{first_readable, is_on};
+use super::first_readable;
 use crate::cpu;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -83,10 +83,8 @@ impl fmt::Display for By {
 }
 
 /// The calling CPU is about to ask for these.
-pub(in super::super) fn will_ask(ranges: &Ranges) {
-    if !is_on() {
-        return;
-    }
+#[cold]
+pub(super) fn will_ask(ranges: &Ranges) {
     let request = &REQUESTS[cpu::current_id().index()];
     request.space.store(ranges.space().map_or(0, |(id, _)| id.0 + 1), Ordering::Relaxed);
     let named = ranges.listed().unwrap_or_default();
@@ -99,7 +97,8 @@ pub(in super::super) fn will_ask(ranges: &Ranges) {
 }
 
 /// The request is done.
-pub(in super::super) fn has_asked() -> By {
+#[cold]
+pub(super) fn has_asked() -> By {
     let me = cpu::current_id();
     let request = &REQUESTS[me.index()];
     request.count.store(0, Ordering::Relaxed);
@@ -110,10 +109,8 @@ pub(in super::super) fn has_asked() -> By {
 ///
 /// # Panics
 /// If the CPU acknowledges what it has not flushed.
-pub(in super::super) fn note(step: Step) {
-    if !is_on() {
-        return;
-    }
+#[cold]
+pub(super) fn note(step: Step) {
     match step {
         Step::Requested { generation, .. } | Step::Deferred { generation, .. } => {
             REQUESTS[cpu::current_id().index()].generation.store(generation, Ordering::Relaxed);

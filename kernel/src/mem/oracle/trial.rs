@@ -2,7 +2,7 @@
 
 use super::super::PAGE_SIZE;
 use super::super::slots::SlotId;
-use super::{By, first_readable, is_on};
+use super::{By, first_readable};
 use crate::cpu;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
@@ -102,10 +102,8 @@ pub(super) fn end(first: u64, count: usize) {
 ///
 /// # Panics
 /// If it can read at one.
-pub(crate) fn look() {
-    if !is_on() {
-        return;
-    }
+#[cold]
+pub(super) fn look() {
     let me = cpu::current_id();
     let tried = &TRIED[me.index()];
     let youngest = YOUNGEST.load(Ordering::Acquire);
