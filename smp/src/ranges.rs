@@ -2,6 +2,7 @@
 
 use crate::bug::{self, Bug};
 use crate::space::SpaceId;
+use arrayvec::ArrayVec;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = 4096;
@@ -30,8 +31,9 @@ impl PageRange {
 /// page would cost more than what flushing all makes others load again.
 #[derive(Clone, Debug)]
 pub struct Ranges {
-    listed: [PageRange; MAX_RANGES],
-    count: usize,
+    listed: ArrayVec<PageRange, MAX_RANGES>,
+    /// There were more than it lists.
+    too_many: bool,
     pages: u32,
     ceiling: u32,
     /// The space that they are in, and its generation; none for what is mapped in all.
@@ -45,8 +47,8 @@ impl Ranges {
     #[inline(always)]
     pub const fn new(ceiling: u32) -> Self {
         Self {
-            listed: [PageRange { start: 0, pages: 0 }; MAX_RANGES],
-            count: 0,
+            listed: ArrayVec::new_const(),
+            too_many: false,
             pages: 0,
             ceiling,
             space: None,
@@ -108,10 +110,7 @@ impl Ranges {
     #[inline(always)]
     pub fn push(&mut self, range: PageRange) {
         self.pages = self.pages.saturating_add(range.pages);
-        if let Some(place) = self.listed.get_mut(self.count) {
-            *place = range;
-        }
-        self.count = self.count.wrapping_add(1);
+        self.too_many |= self.listed.try_push(range).is_err();
     }
 
     /// Above how many pages it means everything.
@@ -135,8 +134,8 @@ impl Ranges {
     /// The ranges, or `None` if the request means everything.
     #[must_use]
     pub fn listed(&self) -> Option<&[PageRange]> {
-        (self.count <= MAX_RANGES && self.pages <= self.ceiling && self.pages < u32::MAX)
-            .then(|| &self.listed[..self.count])
+        let everything = self.too_many || self.pages > self.ceiling || self.pages == u32::MAX;
+        (!everything).then_some(&self.listed)
     }
 }
 

@@ -2,15 +2,15 @@
 //! and the next one that ends (or an idle CPU) takes all that were left.
 //!
 //! ```text
-//!            (1) leave: OffStack<S>                  (2) take
-//!   stack ───────────────────────────▶ pending ───────────────────────▶ Batch<S> ──▶ unmapped, shot down, freed
+//!            (1) leave: OffStack<S>                  (2) take_all
+//!   stack ───────────────────────────▶ pending ───────────────────────▶ the reaper's ──▶ unmapped, shot down, freed
 //!   its CPU has left it                under the lock                   by value, the lock released
 //! ```
 //! * A stack gets in only as an [`OffStack`], which is made in the switch epilogue alone (invariant I2).
 //! * It comes out by value: no stack is reaped twice.
 //! * Whoever takes has released the lock before it waits for anybody (invariant I3).
-//! * There is room for one stack a CPU, and that is enough: before a CPU leaves a stack it took all that were pending (it saw
-//!   that there were none) and was not preempted since, so of all that are pending it left at most one.
+//! * There is room for one stack a CPU, and that is enough: before a CPU leaves a stack it took all that were pending
+//!   and was not preempted since, so of all that are pending it left at most one.
 
 use crate::MayWait;
 use crate::bug::{self, Bug};
@@ -90,46 +90,6 @@ impl<S, const N: usize> Pending<S, N> {
     }
 }
 
-/// The most stacks that are taken at a time: as many as one shootdown request lists.
-pub const BATCH: usize = crate::ranges::MAX_RANGES;
-
-/// Stacks taken to be reaped.
-#[derive(Debug)]
-pub struct Batch<S> {
-    stacks: [Option<S>; BATCH],
-    count: usize,
-}
-
-impl<S> Batch<S> {
-    /// Takes the latest of `pending`, as many as it has room for.
-    #[inline(always)]
-    fn of<const N: usize>(pending: &mut Pending<S, N>) -> Self {
-        let mut batch = Self { stacks: [const { None }; BATCH], count: pending.count.min(BATCH) };
-        if pending.count == 1 {
-            // As it mostly is.
-            batch.stacks[0] = pending.stacks[0].take();
-            pending.count = 0;
-            return batch;
-        }
-        let kept = pending.count - batch.count;
-        for (to, from) in batch.stacks.iter_mut().zip(&mut pending.stacks[kept..pending.count]) {
-            *to = from.take();
-        }
-        pending.count = kept;
-        batch
-    }
-}
-
-impl<S> Iterator for Batch<S> {
-    type Item = S;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<S> {
-        self.count = self.count.checked_sub(1)?;
-        self.stacks.get_mut(self.count)?.take()
-    }
-}
-
 impl<L, const N: usize> Reaper<L, N> {
     constructor! {
         /// A reaper with nothing pending; `pending` wraps [`Pending::none`].
@@ -175,29 +135,37 @@ impl<L, const N: usize> Reaper<L, N> {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// (2) Takes what is pending, up to [`BATCH`]. To take all, come back until [`count`](Self::count) says that there are none.
+    /// (2) Takes all that are pending, and gives each to `f`, with the lock held: `f` puts it where it is the caller's alone.
     #[inline(always)]
-    pub fn take<S>(&self, permit: &mut MayWait) -> Batch<S>
+    pub fn take_all<S>(&self, permit: &mut MayWait, f: impl FnMut(S))
     where
         L: Lock<Pending<S, N>>,
     {
-        self.pending.lend(permit, |pending| self.batch_of(pending))
+        self.pending.lend(permit, |pending| self.empty(pending, f));
     }
 
     #[inline(always)]
-    fn batch_of<S>(&self, pending: &mut Pending<S, N>) -> Batch<S> {
-        let batch = Batch::of(pending);
-        self.count.store(pending.count, Ordering::Relaxed);
-        batch
+    fn empty<S>(&self, pending: &mut Pending<S, N>, mut f: impl FnMut(S)) {
+        while let Some(last) = pending.count.checked_sub(1) {
+            pending.count = last;
+            if let Some(stack) = pending.stacks.get_mut(last).and_then(Option::take) {
+                f(stack);
+            }
+        }
+        self.count.store(0, Ordering::Relaxed);
     }
 
-    /// Runs `f` with the lock held, on what [`take`](Self::take) would take. Only the seeded bug `shootdown-under-lock` wants this.
+    /// As [`take_all`](Self::take_all), and runs `then` before it gives the lock up. Only the seeded bug `shootdown-under-lock` wants
+    /// this.
     #[cfg(feature = "seeded-bugs")]
-    pub fn take_under_lock<S>(&self, f: impl FnOnce(Batch<S>))
+    pub fn take_all_under_lock<S>(&self, f: impl FnMut(S), then: impl FnOnce())
     where
         L: Lock<Pending<S, N>>,
     {
-        self.pending.with(|pending| f(self.batch_of(pending)));
+        self.pending.with(|pending| {
+            self.empty(pending, f);
+            then();
+        });
     }
 }
 
@@ -214,9 +182,7 @@ mod tests {
 
     fn take_all<const N: usize>(reaper: &Simple<N>) -> Vec<u32> {
         let mut taken = Vec::new();
-        while reaper.count() > 0 {
-            taken.extend(reaper.take(&mut MayWait::checked()));
-        }
+        reaper.take_all(&mut MayWait::checked(), |stack| taken.push(stack));
         taken
     }
 
@@ -229,16 +195,6 @@ mod tests {
         assert_eq!(reaper.count(), 4);
         assert_eq!(take_all(&reaper), [3, 2, 1, 0]);
         assert_eq!((reaper.count(), take_all(&reaper).len()), (0, 0));
-    }
-
-    #[test]
-    fn more_than_a_batch_are_taken_one_batch_after_the_other() {
-        let reaper = reaper::<20>();
-        for stack in 0..20 {
-            reaper.leave(OffStack::from_epilogue(stack)).unwrap();
-        }
-        let sizes: Vec<usize> = (0..4).map(|_| reaper.take(&mut MayWait::checked()).count()).collect();
-        assert_eq!((sizes, reaper.count()), (vec![8, 8, 4, 0], 0));
     }
 
     #[test]

@@ -290,6 +290,7 @@ fn comes_back<M: Machine>(machine: &M, id: SpaceId) {
 }
 
 /// Drops the calling CPU's translations of pages that are mapped for the kernel, under all tags.
+#[inline(always)]
 pub(crate) fn drop_pages<M: Machine>(machine: &M, ranges: impl Iterator<Item = PageRange> + Clone) {
     ranges.clone().for_each(|range| machine.flush(range));
     for_other_tags(machine, |tag| ranges.clone().all(|range| machine.flush_under(tag, range)));
@@ -302,11 +303,16 @@ pub(crate) fn drop_all<M: Machine>(machine: &M) {
 }
 
 /// Runs `flush` on each tag that is not in use and has translations; where it does not help, they are not used again.
+#[inline(always)]
 fn for_other_tags<M: Machine>(machine: &M, flush: impl Fn(usize) -> bool) {
     let count = machine.tags();
-    if count == 0 || bug::armed(Bug::TagsNotTold) {
-        return;
+    if count != 0 && !bug::armed(Bug::TagsNotTold) {
+        for_others_of(machine, count, flush);
     }
+}
+
+#[cold]
+fn for_others_of<M: Machine>(machine: &M, count: usize, flush: impl Fn(usize) -> bool) {
     let loaded = machine.loaded();
     for (tag, tagged) in (1..).zip(&loaded.tags).take(count).filter(|(tag, _)| *tag != loaded.tag()) {
         if tagged.space.load(Ordering::Relaxed) != 0 && !flush(tag) {

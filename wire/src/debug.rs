@@ -81,7 +81,7 @@ layout! {
     thread_name,
     /// In a thread: `u64`, how many of them.
     thread_name_length,
-    /// Address of the pending stacks in the first list: `u32` slots.
+    /// Address of the pending stacks in the first list: pointers, each to a `u32`, a slot.
     pending,
     /// Address of their number, a `u64`.
     pending_count,

@@ -21,7 +21,7 @@ use crate::thread::{PreemptOff, Shield};
 use crate::trace::{Event, emit};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use smp::reaper::Lock;
-use smp::{Deferred, MayWait, Quarantine, Unmapped};
+use smp::{Deferred, MayWait, Quarantine, Ranges, Unmapped};
 use wire::cmdline::Bug;
 
 /// The most unmaps that can wait. A stack each: what four CPUs leave in a few ticks.
@@ -48,22 +48,33 @@ pub(crate) fn init(most_pages: u32) {
 }
 
 /// Has the CPUs drop what was unmapped, and frees it: at once or later, as the protocol has it. The caller may wait for other
-/// CPUs.
+/// CPUs. The page-table entries of `ranges` are cleared.
 #[inline(always)]
-pub(super) fn release(unmapped: Unmapped<'_, Held>, permit: &mut MayWait) {
+pub(super) fn release(ranges: &Ranges, mut held: Held, permit: &mut MayWait) {
+    if tlb::defers() {
+        return defer(Unmapped::new(ranges, held), permit);
+    }
+    let begun = held.begun;
+    let _here = PreemptOff::new();
+    // Lent to the request, so that it is not moved into it and out again.
+    let _ = tlb::shoot_down(Unmapped::new(ranges, &mut held), begun, permit).release();
+    free(held, oracle::has_asked());
+}
+
+#[cold]
+fn defer(unmapped: Unmapped<'_, Held>, permit: &mut MayWait) {
     match tlb::defer(unmapped) {
+        Ok(deferred) => put_aside(deferred, permit),
         Err(unmapped) => {
             let begun = unmapped.held().begun;
             let _here = PreemptOff::new();
             let held = tlb::shoot_down(unmapped, begun, permit).release();
             free(held, oracle::has_asked());
         }
-        Ok(deferred) => put_aside(deferred, permit),
     }
 }
 
 /// Puts what was deferred into the quarantine; makes room in it first, if there is none.
-#[cold]
 fn put_aside(deferred: Deferred<Held>, permit: &mut MayWait) {
     collect();
     COUNT.fetch_add(1, Ordering::Relaxed);

@@ -197,7 +197,7 @@ impl Drop for GuardedMapping {
         let _shield = Shield::new();
         let kind = self.0.kind();
         assert!(self.0.claim(kind), "an owned mapping is mapped");
-        take_down(core::iter::once((self.0, kind == Kind::Memory)), &mut may_wait(0));
+        take_down(self.0, kind == Kind::Memory, &mut may_wait(0));
     }
 }
 
@@ -224,7 +224,7 @@ pub fn unmap(address: u64) -> Result<(), UnmapError> {
         slot.describe(slot.pages(), kind);
         return Err(UnmapError::NotMapped(address));
     }
-    take_down(core::iter::once((slot, kind == Kind::LooseMemory)), &mut may_wait(0));
+    take_down(slot, kind == Kind::LooseMemory, &mut may_wait(0));
     Ok(())
 }
 
@@ -352,28 +352,62 @@ fn map_frames(slot: SlotId, pages: u64, word: Option<u64>, access: Access) -> Re
     Ok(())
 }
 
-/// Unmaps all of `taken` with one shootdown; once no CPU can use them any more, the slots come free, and the frames if they
-/// are the allocator's, which is said of each. How many slots there were. The caller has claimed them: nobody else takes them down.
+/// Slots on their way out: all of them with one shootdown. Once no CPU can use what was mapped in them any more, they come free, and
+/// the frames, if they are the allocator's.
+///
+/// The ranges are the caller's, so that what is moved is small.
+#[must_use = "what was added is unmapped, and nothing is free"]
+pub(crate) struct TakeDown<'r> {
+    ranges: &'r mut Ranges,
+    held: Held,
+    count: usize,
+}
+
+/// Ranges for a [`TakeDown`].
 #[inline(always)]
-pub(crate) fn take_down(taken: impl Iterator<Item = (SlotId, bool)>, permit: &mut MayWait) -> usize {
-    let begun = time::now();
-    let mut ranges = Ranges::new(tlb::flush_ceiling());
-    let mut held = Held { frames: FrameList::empty(), slots: SlotList::empty(), begun, pages: 0 };
-    let mut count = 0usize;
-    for (slot, owns_frames) in taken {
-        clear(slot, &mut ranges, owns_frames.then_some(&mut held.frames));
+pub(crate) fn no_ranges() -> Ranges {
+    Ranges::new(tlb::flush_ceiling())
+}
+
+impl<'r> TakeDown<'r> {
+    /// None yet; `ranges` are empty.
+    #[inline(always)]
+    pub(crate) fn new(ranges: &'r mut Ranges) -> Self {
+        let held = Held { frames: FrameList::empty(), slots: SlotList::empty(), begun: time::now(), pages: 0 };
+        Self { ranges, held, count: 0 }
+    }
+
+    /// Clears the entries of a slot that the caller has claimed: nobody else takes it down. Whether it `owns` its frames is said by
+    /// the caller.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, slot: SlotId, owns: bool) {
+        clear(slot, self.ranges, owns.then_some(&mut self.held.frames));
         if bug::armed(Bug::SlotReuseEarly) {
             slots::free(slot);
         } else {
-            held.slots.push(slot);
+            self.held.slots.push(slot);
         }
-        count = count.wrapping_add(1);
+        self.count = self.count.wrapping_add(1);
     }
-    if count > 0 {
-        held.pages = ranges.pages();
-        custody::release(Unmapped::new(&ranges, held), permit);
+
+    /// Has the CPUs drop what was added. How many slots that was.
+    #[inline(always)]
+    pub(crate) fn finish(self, permit: &mut MayWait) -> usize {
+        let Self { ranges, mut held, count } = self;
+        if count > 0 {
+            held.pages = ranges.pages();
+            custody::release(ranges, held, permit);
+        }
+        count
     }
-    count
+}
+
+/// Takes one slot down.
+pub(crate) fn take_down(slot: SlotId, owns: bool, permit: &mut MayWait) {
+    let mut ranges = no_ranges();
+    let mut down = TakeDown::new(&mut ranges);
+    down.add(slot, owns);
+    down.finish(permit);
 }
 
 /// Clears the slot's page-table entries; its frames join `frames`, if there is such a list.

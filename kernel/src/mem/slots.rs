@@ -37,8 +37,9 @@ const CHUNKS: usize = 256;
 pub(crate) struct SlotId(&'static Slot);
 
 /// What is known about a slot; read by fault handlers at any moment.
+#[repr(C)]
 struct Slot {
-    /// Class in the upper half, number in the class + 1 in the lower.
+    /// Class in the upper half, number in the class + 1 in the lower. First, for readers outside.
     bits: NonZeroU32,
     /// First byte past the slot.
     end: u64,
@@ -346,11 +347,6 @@ impl SlotId {
         self.0.bits.get()
     }
 
-    /// The same, as a number that says so.
-    pub(crate) const fn into_number(self) -> NonZeroU32 {
-        self.0.bits
-    }
-
     /// The slot that [`into_bits`](Self::into_bits) made `bits` of; `None` for 0 and for what is no slot's.
     pub(crate) fn from_bits(bits: u32) -> Option<Self> {
         let (class, number) = ((bits >> 16) as usize, (bits & 0xffff).checked_sub(1)?);
@@ -400,7 +396,8 @@ pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
 
 /// The smallest class whose slots have so many pages.
 fn class_for(pages: u64) -> Option<usize> {
-    let class = pages.div_ceil(SMALLEST).checked_next_power_of_two()?.trailing_zeros() as usize;
+    // The smallest power of two that is not less, and SMALLEST at least.
+    let class = ((pages.wrapping_sub(1) | (SMALLEST - 1)).ilog2() as usize).wrapping_sub(SMALLEST.ilog2() as usize - 1);
     (class < CLASSES).then_some(class)
 }
 

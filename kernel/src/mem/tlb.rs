@@ -227,12 +227,14 @@ pub(crate) fn shoot_down<R>(unmapped: Unmapped<'_, R>, start: u64, permit: &mut 
     acked
 }
 
-/// Leaves it to the CPUs to drop what was unmapped when they pass, if the protocol has that.
+/// Whether the protocol leaves it to the CPUs to drop what was unmapped when they pass.
 #[inline(always)]
+pub(super) fn defers() -> bool {
+    DEFERS.load(Ordering::Relaxed)
+}
+
+/// Leaves it to the CPUs to drop what was unmapped when they pass, if the protocol has that.
 pub(super) fn defer<R>(unmapped: Unmapped<'_, R>) -> Result<Deferred<R>, Unmapped<'_, R>> {
-    if !DEFERS.load(Ordering::Relaxed) {
-        return Err(unmapped);
-    }
     let _here = PreemptOff::new();
     let pages = u64::from(unmapped.pages());
     let deferred = unmapped.defer(protocol(), &Hardware)?;

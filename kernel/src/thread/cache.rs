@@ -12,9 +12,9 @@
 //! page: a page's dirty bit is set by the first write after it was mapped, and nobody ever clears it, so a page without it
 //! holds what it held when the stack was first taken, cleared as a whole.
 
-use super::builder;
+use super::{Shield, builder};
 use crate::cpu;
-use crate::mem::guarded::{self, Fill};
+use crate::mem::guarded::{self, Fill, TakeDown};
 use crate::mem::slots::{Kind, SlotId};
 use crate::stats;
 use crate::sync::may_wait;
@@ -62,9 +62,13 @@ pub(super) fn keep(slot: SlotId) -> bool {
 }
 
 /// (2) Takes the stack that was kept last, if there is one and it is such as is wanted.
-#[inline]
+#[inline(always)]
 pub(super) fn take(pages: u64, guard: u64, fill: Option<Fill>) -> Option<SlotId> {
-    if SIZE.load(Ordering::Relaxed) == 0 || !builder::are_default(pages, guard) {
+    if SIZE.load(Ordering::Relaxed) == 0 { None } else { take_kept(pages, guard, fill) }
+}
+
+fn take_kept(pages: u64, guard: u64, fill: Option<Fill>) -> Option<SlotId> {
+    if !builder::are_default(pages, guard) {
         return None;
     }
     let slot = {
@@ -94,16 +98,20 @@ fn pop(cache: &Cache) -> Option<SlotId> {
 /// (3) Frees all stacks that are kept, on all CPUs, with one shootdown for as many as fit. How many there were. Waits for other
 /// CPUs.
 pub(super) fn drain() -> usize {
-    let places = cpu::all().flat_map(|cpu| &cpu.stacks.places);
-    let taken = places.filter_map(|place| {
-        if place.load(Ordering::Relaxed).is_null() {
-            return None;
-        }
+    if kept() == 0 {
+        return 0;
+    }
+    let _shield = Shield::new();
+    let mut ranges = guarded::no_ranges();
+    let mut down = TakeDown::new(&mut ranges);
+    for place in cpu::all().flat_map(|cpu| &cpu.stacks.places) {
         // SAFETY: as above; the swap gives it to one only.
-        unsafe { SlotId::from_raw(place.swap(ptr::null_mut(), Ordering::Acquire)) }
-    });
-    let taken = taken.filter(|slot| slot.claim(Kind::Stack)).map(|slot| (slot, true));
-    guarded::take_down(taken, &mut may_wait(0))
+        let taken = unsafe { SlotId::from_raw(place.swap(ptr::null_mut(), Ordering::Acquire)) };
+        if let Some(slot) = taken.filter(|slot| slot.claim(Kind::Stack)) {
+            down.add(slot, true);
+        }
+    }
+    down.finish(&mut may_wait(0))
 }
 
 /// How many stacks are kept at the moment.

@@ -20,8 +20,9 @@ use crate::bug;
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{self, Frame, RFLAGS_FIXED, RFLAGS_IF};
-use crate::mem::slots::{Kind, SlotId};
-use crate::mem::{custody, guarded, oracle};
+use crate::mem::guarded::{self, TakeDown};
+use crate::mem::slots::{Kind, SlotId, SlotList};
+use crate::mem::{custody, oracle};
 use crate::perturb::{self, Point};
 use crate::stats;
 use crate::sync::may_wait;
@@ -29,7 +30,6 @@ use crate::time;
 use crate::trace::{Event, emit};
 use crate::trap::fault;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use smp::reaper::Batch;
 use smp::{MayWait, OffStack};
 use wire::cmdline::Bug;
 
@@ -152,7 +152,7 @@ fn not_kept(slot: SlotId) -> Option<SlotId> {
 
 fn publish(stack: SlotId) {
     perturb::at(Point::BeforePublish);
-    pending::leave(OffStack::from_epilogue(DeadStack::new(stack)));
+    pending::leave(OffStack::from_epilogue(DeadStack(stack)));
     perturb::at(Point::AfterPublish);
 }
 
@@ -199,21 +199,25 @@ fn reap_here() {
     }
 }
 
-fn take_down(batch: Batch<DeadStack>, permit: &mut MayWait) -> usize {
+fn take_down(mut stacks: SlotList, permit: &mut MayWait) -> usize {
     emit(Event::Reap { stacks: pending::count() as u32 });
-    let mut dead = List::new();
-    let slots = batch.map(DeadStack::slot).chain(reaped_before()).map(|slot| {
+    let (mut dead, mut ranges) = (List::new(), guarded::no_ranges());
+    let mut down = TakeDown::new(&mut ranges);
+    if let Some(again) = reaped_before() {
+        stacks.push(again);
+    }
+    while let Some(slot) = stacks.pop() {
         if let Some(owner) = slot.take_owner() {
             dead.push(owner);
         }
-        (slot, slot.kind() != Kind::View)
-    });
+        down.add(slot, slot.kind() != Kind::View);
+    }
     let sent = &cpu::this_racy().stats.shootdown_ipis;
     let ipis = sent.get();
-    let count = guarded::take_down(slots, permit);
+    let count = down.finish(permit);
     stats::add(stats::REAP_IPIS, sent.get().wrapping_sub(ipis));
     stats::add(stats::REAPED, count as u64);
-    stats::add(stats::REAP_BATCHES, u64::from(count > 0));
+    stats::count(stats::REAP_BATCHES);
     while let Some(thread) = dead.pop() {
         table::release(thread);
     }

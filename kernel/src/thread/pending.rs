@@ -9,34 +9,24 @@
 //! there is room: preemption is off from [`take_before_leaving`] to [`leave`].
 
 use crate::cpu;
-use crate::mem::slots::SlotId;
+use crate::mem::slots::{SlotId, SlotList};
 use crate::sync::SpinLock;
-use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::reaper::{Batch, Pending};
+use smp::reaper::Pending;
 use smp::{MAX_CPUS, MayWait, OffStack, Reaper};
 use wire::cmdline::Reaping;
 
-/// A stack whose thread has ended; still mapped, and its slot names the thread as owner. As a number, for readers outside.
+/// A stack whose thread has ended; still mapped, and its slot names the thread as owner. For readers outside it is the address of
+/// what begins with the slot's number.
 #[repr(transparent)]
-pub(super) struct DeadStack(NonZeroU32);
-
-impl DeadStack {
-    pub(super) const fn new(slot: SlotId) -> Self {
-        Self(slot.into_number())
-    }
-
-    pub(super) fn slot(self) -> SlotId {
-        SlotId::from_bits(self.0.get()).expect("made of a slot")
-    }
-}
+pub(super) struct DeadStack(pub(super) SlotId);
 
 /// Unmaps stacks, and says how many they were.
-pub(super) type Reap = fn(Batch<DeadStack>, &mut MayWait) -> usize;
+pub(super) type Reap = fn(SlotList, &mut MayWait) -> usize;
 
 /// Stacks that a CPU keeps for itself: as many as one request lists.
-const KEPT: usize = smp::reaper::BATCH;
+const KEPT: usize = smp::ranges::MAX_RANGES;
 
 type Stacks<const N: usize> = SpinLock<Pending<DeadStack, N>>;
 type List<const N: usize> = Reaper<Stacks<N>, N>;
@@ -91,19 +81,21 @@ pub(super) fn take_all(permit: &mut MayWait, reap: Reap) -> usize {
     if is_per_cpu() { online().map(|list| take(list, permit, reap)).sum() } else { take(&HANDOFF, permit, reap) }
 }
 
+#[inline(always)]
 fn take<const N: usize>(list: &List<N>, permit: &mut MayWait, reap: Reap) -> usize {
+    let mut taken = SlotList::empty();
     #[cfg(feature = "seeded-bugs")]
     if crate::bug::armed(wire::cmdline::Bug::ShootdownUnderLock) {
-        list.take_under_lock(|batch| {
-            reap(batch, permit);
-        });
+        let taken = core::cell::RefCell::new(taken);
+        let keep = |dead: DeadStack| taken.borrow_mut().push(dead.0);
+        list.take_all_under_lock(keep, || _ = reap(taken.replace(SlotList::empty()), permit));
         return 0;
     }
-    let mut count = 0;
-    while list.count() > 0 {
-        count += reap(list.take(permit), permit);
+    if list.count() == 0 {
+        return 0;
     }
-    count
+    list.take_all(permit, |dead: DeadStack| taken.push(dead.0));
+    reap(taken, permit)
 }
 
 /// For readers outside: the first list's stacks and their number, how many lists there are, and how far apart.

@@ -244,7 +244,7 @@ impl Drop for GuardedStack {
         // From here on it is the thread's, if one has it. Of the two that look whether the other is done, here and in
         // `return_lent`, one claims it.
         if self.0.change(Kind::Lent, Kind::Stack) && self.0.owner().is_none() && self.0.claim(Kind::Stack) {
-            guarded::take_down(core::iter::once((self.0, true)), &mut may_wait(0));
+            guarded::take_down(self.0, true, &mut may_wait(0));
         }
     }
 }

@@ -180,6 +180,7 @@ impl Notice {
 }
 
 /// Flushes on this CPU what the initiator itself asks for.
+#[inline(always)]
 fn flush_here<M: Machine>(machine: &M, ranges: &Ranges) {
     match ranges.listed() {
         _ if bug::armed(Bug::SkipLocalFlush) => {}

@@ -285,12 +285,10 @@ pub fn reaping<const N: usize>(rounds: u32) {
     });
 }
 
-/// All that is pending, batch by batch, as the kernel takes it: the count, looked at without the lock, says when that was all.
+/// All that is pending.
 fn take_all<const N: usize>(reaper: &Reaper<CheckedLock<Pending<u32, N>>, N>) -> Vec<u32> {
     let mut taken = Vec::new();
-    while reaper.count() > 0 {
-        taken.extend(reaper.take(&mut MayWait::checked()));
-    }
+    reaper.take_all(&mut MayWait::checked(), |stack| taken.push(stack));
     taken
 }
 

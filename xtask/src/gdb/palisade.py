@@ -174,7 +174,7 @@ class Pending(Command):
         print("%d pending" % sum(counts))
         for apart, count in zip(lists, counts):
             for place in range(count):
-                print("    stack " + slot(u32(at["pending"] + apart + 4 * place)))
+                print("    stack " + slot(u32(u64(at["pending"] + apart + 8 * place))))
 
 
 class Requests(Command):
