@@ -224,8 +224,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    proptest! {
-        #[test]
+    #[test]
     fn a_recorder_says_what_a_histogram_does() {
         let (recorder, mut plain) = (Recorder::new(), Histogram::new());
         for value in [0, 1, 255, 256, 257, 1000, 123_456_789, u64::MAX] {
@@ -238,7 +237,8 @@ mod tests {
         assert!(read.filled().eq(plain.filled()));
     }
 
-    #[test]
+    proptest! {
+        #[test]
         fn a_bucket_knows_its_value_to_one_percent(value in 0u64..CEILING) {
             let middle = middle_of(bucket_of(value));
             prop_assert!(middle.abs_diff(value) * 100 <= value, "{value} became {middle}");
