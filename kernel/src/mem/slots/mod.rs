@@ -5,9 +5,14 @@
 //! hit without a lock. A freed slot is the next one handed out: addresses are reused at once, and a TLB that was not
 //! told shows.
 
+mod free;
+
+pub(super) use free::chunks;
+pub use free::live;
+pub(crate) use free::{NoSlot, allocate, free};
+
 use super::PAGE_SIZE;
-use crate::sync::SpinLock;
-use crate::thread::{PreemptOff, Thread};
+use crate::thread::Thread;
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -63,19 +68,7 @@ pub(crate) enum Kind {
     LooseForeign,
 }
 
-struct FreeList {
-    head: u32,
-    /// Slots from this number on were never handed out.
-    fresh: u32,
-    live: u32,
-}
-
 static CHUNK_TABLE: [[Once<Box<[Slot]>>; CHUNKS]; CLASSES] = [const { [const { Once::new() }; CHUNKS] }; CLASSES];
-static FREE: [SpinLock<FreeList>; CLASSES] =
-    [const { SpinLock::new("slots", FreeList { head: NONE, fresh: 0, live: 0 }) }; CLASSES];
-
-static CHUNKS_MADE: AtomicU32 = AtomicU32::new(0);
-
 /// What an address in the slots' range belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -209,42 +202,6 @@ const fn capacity(class: usize) -> u32 {
     (if by_window < by_table { by_window } else { by_table }) as u32
 }
 
-/// Hands out a slot for `pages` pages between guards of at least `guard` pages; `None` if there is none left, or none
-/// so large.
-pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
-    let needed = guard.checked_mul(2)?.checked_add(pages)?;
-    let class = (0..CLASSES).find(|class| SMALLEST << class >= needed)?;
-    let (number, fresh) = {
-        let mut free = FREE[class].lock();
-        let taken = if free.head != NONE {
-            let number = free.head;
-            free.head = SlotId::new(class, number).slot().next.load(Ordering::Relaxed);
-            (number, false)
-        } else if free.fresh < capacity(class) {
-            free.fresh += 1;
-            (free.fresh - 1, true)
-        } else {
-            return None;
-        };
-        free.live += 1;
-        taken
-    };
-    if fresh {
-        // Outside the lock, since it allocates; a chunk is made once, whoever comes first. Who comes second spins, so the
-        // first is not preempted.
-        let _here = PreemptOff::new();
-        CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| {
-            CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
-            (0..CHUNK).map(|_| Slot::empty()).collect()
-        });
-    }
-    let id = SlotId::new(class, number);
-    let slot = id.slot();
-    slot.guard.store(guard as u32, Ordering::Relaxed);
-    slot.pages.store(0, Ordering::Relaxed);
-    Some(id)
-}
-
 impl Slot {
     const fn empty() -> Self {
         Self {
@@ -255,18 +212,6 @@ impl Slot {
             owner: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
-}
-
-/// Takes a slot back. Nothing is mapped in it, and no TLB says otherwise.
-pub(crate) fn free(id: SlotId) {
-    let slot = id.slot();
-    slot.kind.store(Kind::Empty as u32, Ordering::Relaxed);
-    slot.owner.store(core::ptr::null_mut(), Ordering::Relaxed);
-    slot.pages.store(0, Ordering::Relaxed);
-    let mut free = FREE[id.class()].lock();
-    slot.next.store(free.head, Ordering::Relaxed);
-    free.head = id.number();
-    free.live -= 1;
 }
 
 /// Slots on their way to be freed, chained through their own entries.
@@ -294,17 +239,6 @@ impl SlotList {
     }
 }
 
-/// How many slots are handed out.
-#[must_use]
-pub fn live() -> u64 {
-    FREE.iter().map(|free| u64::from(free.lock().live)).sum()
-}
-
-/// Chunks of slot entries there are; each is one allocation, kept for ever.
-pub(super) fn chunks() -> u64 {
-    CHUNKS_MADE.load(Ordering::Relaxed).into()
-}
-
 /// What `address` hits, if it lies in a slot that was ever handed out. Takes no lock.
 #[must_use]
 pub fn classify(address: u64) -> Option<Hit> {
@@ -320,6 +254,11 @@ pub fn classify(address: u64) -> Option<Hit> {
         Region::Mapped
     };
     Some(Hit { start, end, region })
+}
+
+/// Whether `address` lies where slots are, handed out or not.
+pub(super) const fn is_slots(address: u64) -> bool {
+    address >= RANGE.0 && address - RANGE.0 < RANGE.1
 }
 
 /// The slot that `address` lies in, if it was ever handed out.
@@ -357,14 +296,15 @@ mod tests {
     fn a_freed_slot_is_the_next_one_handed_out() {
         let (a, b) = (allocate(30, 2).unwrap(), allocate(30, 2).unwrap());
         free(a);
-        assert_eq!(allocate(30, 2), Some(a));
+        assert_eq!(allocate(30, 2), Ok(a));
         free(b);
         free(a);
     }
 
     #[test]
     fn what_cannot_fit_is_refused() {
-        assert_eq!(allocate(1 << 20, 1), None);
+        assert_eq!(allocate(1 << 20, 1), Err(NoSlot::OutOfAddresses));
+        assert_eq!(allocate(1, 1 << 63), Err(NoSlot::OutOfAddresses));
         assert_eq!(classify(0), None);
         assert_eq!(classify(u64::MAX), None);
     }
