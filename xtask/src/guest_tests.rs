@@ -302,6 +302,12 @@ pub const ALL: &[GuestTest] = &[
     holds("mappings::unmapped-faults", "run=test test=what-is-unmapped-faults"),
     holds("mappings::unmapped-faults-on-1-cpu", "run=test test=what-is-unmapped-faults").smp(1),
     holds("mappings::unmapped-faults-quiescent", "run=test test=what-is-unmapped-faults protocol=quiescent"),
+    sees(
+        "mappings::what-is-unmapped-and-readable-is-seen",
+        "run=test test=what-is-unmapped-faults bug=skip-shootdown",
+        "what is unmapped faults",
+    )
+    .limit_s(20), // what comes after that is anybody's guess
     holds("mappings::both-guards", "run=test test=both-guards-of-a-mapping-fault"),
     holds("mappings::same-address", "run=test test=the-same-address-is-handed-out-again"),
     holds("mappings::cleared", "run=test test=fresh-memory-is-cleared"),

@@ -8,12 +8,14 @@ use crate::workload::Context;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use kernel::cpu;
 use kernel::mem::{
     Access, Fill, GuardedMapping, MapError, MapFlags, PAGE_SIZE, PhysAddr, UnmapError, Window, frame_counts,
     live_slots, map_anonymous_guarded, map_guarded, peek, unmap,
 };
 use kernel::misdeed::{self, execute_at, read_at, write_at};
 use kernel::thread::{self, Builder, Death, Fault, FaultKind};
+use smp::CpuSet;
 
 pub const TESTS: &[Test] = &[
     ("mapped-memory-is-not-executed-unless-asked-for", not_executed),
@@ -46,7 +48,13 @@ fn unmapped(address: u64) {
 
 /// Runs `f` on the address in a thread, which has to die of a page fault there, or live.
 fn in_thread(f: fn(u64), address: u64, lives: bool, promise: &'static str) {
-    let end = Builder::new().quiet().spawn(move || f(address)).map(|handle| handle.join());
+    on(cpu::online(), f, address, lives, promise);
+}
+
+/// As [`in_thread`], on one of these CPUs.
+fn on(cpus: CpuSet, f: fn(u64), address: u64, lives: bool, promise: &'static str) {
+    let thread = Builder::new().quiet().affinity(cpus);
+    let end = thread.spawn(move || f(address)).map(|handle| handle.join());
     let right = match end {
         Ok(Ok(())) => lives,
         Ok(Err(Death::Fault(Fault { kind: FaultKind::Page, address: at, .. }))) => !lives && at == address,
@@ -93,14 +101,18 @@ fn source_stays_writable(_: &Context) {
     check(source.write(HALF, 78), "the source stays writable after it", format_args!("it is not"));
 }
 
-fn unmapped_faults(_: &Context) {
+/// On every CPU, after it was read there: none may know it any more.
+fn unmapped_faults(context: &Context) {
+    let each = || context.cpus.map(CpuSet::only);
     for flags in [MapFlags::empty(), MapFlags::WRITE] {
         let Some(address) = mapped(map_anonymous_guarded(2 * PAGE_SIZE, flags)) else { return };
-        in_thread(read_at, address + PAGE_SIZE, true, "what is mapped can be read");
+        let both = [address, address + PAGE_SIZE];
+        let of_each = || each().flat_map(|cpu| both.map(|at| (cpu, at)));
+        of_each().for_each(|(cpu, at)| on(cpu, read_at, at, true, "what is mapped can be read"));
         unmapped(address);
-        for at in [address, address + PAGE_SIZE] {
-            in_thread(read_at, at, false, "what is unmapped faults");
-            in_thread(write_at, at, false, "what is unmapped faults");
+        for (cpu, at) in of_each() {
+            on(cpu, read_at, at, false, "what is unmapped faults");
+            on(cpu, write_at, at, false, "what is unmapped faults");
         }
     }
 }
