@@ -1,7 +1,7 @@
 //! Allocations that fail on purpose: the n-th from now on, of the kinds asked for, by the calling thread alone. For tests
 //! that let every allocation inside a call fail in turn.
 //!
-//! An image without the cargo feature `fault-injection` has none of it: [`fails`] is constant there, and costs nothing.
+//! An image without the cargo feature `fault-injection` has none of it: the question whether an allocation fails is constant there.
 
 bitflags::bitflags! {
     /// Kinds of allocations. [`Sources::all`] is each of them.

@@ -13,6 +13,7 @@ use super::{PAGE_SIZE, PhysAddr};
 use crate::thread::Shield;
 use crate::trace::{Event, emit};
 use core::arch::x86_64::__cpuid;
+use x86_64::structures::paging::PageTableFlags as Flags;
 
 bitflags::bitflags! {
     /// How memory is mapped. Reading is always allowed. Flags from outside come in by `MapFlags::from_bits_retain`: bits that
@@ -136,6 +137,17 @@ pub(super) enum Cache {
     AsUsual,
     /// Not at all: each access goes to the device.
     Uncached,
+}
+
+impl Cache {
+    /// What says so in a page-table entry: of the page attributes (manual volume 3, "Page Attribute Table"), as the firmware
+    /// left them, the fourth is strongly uncached.
+    pub(super) const fn flags(self) -> Flags {
+        match self {
+            Self::AsUsual => Flags::empty(),
+            Self::Uncached => Flags::NO_CACHE.union(Flags::WRITE_THROUGH),
+        }
+    }
 }
 
 /// Maps a physical range in a fresh slot. The caller has a [`Shield`].

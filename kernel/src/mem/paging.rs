@@ -22,7 +22,6 @@ const ENTRIES: u64 = 512;
 const LARGE_PAGE: u64 = 2 << 20;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const DEVICES: u64 = 0xffff_e000_0000_0000;
-const UNCACHED: Flags = Flags::NO_CACHE.union(Flags::WRITE_THROUGH);
 
 /// What a mapping allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,7 +298,7 @@ pub(crate) unsafe fn activate() {
 /// Maps a page of device registers, uncached; gives its address.
 pub(crate) fn map_device_page(physical: u64) -> u64 {
     let address = DEVICES + (physical & 0xffff_f000);
-    let flags = Access::ReadWrite.flags() | UNCACHED;
+    let flags = Access::ReadWrite.flags() | Cache::Uncached.flags();
     let slot = ROOT.lock().create(address, 1).expect("memory for the kernel's page tables");
     slot.store(physical | flags.bits(), Ordering::Release);
     address
@@ -326,8 +325,7 @@ pub(super) fn map_foreign(
 ) -> Result<(), OutOfFrames> {
     let mut root = ROOT.lock();
     root.create_all(address, pages)?;
-    let extra = if cache == Cache::Uncached { UNCACHED } else { Flags::empty() };
-    root.map_linear(address, physical.0, pages * PAGE_SIZE, access.flags() | extra, false);
+    root.map_linear(address, physical.0, pages * PAGE_SIZE, access.flags() | cache.flags(), false);
     Ok(())
 }
 
