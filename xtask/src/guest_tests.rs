@@ -335,6 +335,7 @@ pub const ALL: &[GuestTest] = &[
     holds_injected("in-turn::spawns-on-1-cpu", "run=test test=every-allocation-of-a-spawn-fails-in-turn").smp(1),
     holds_injected("in-turn::spawns-on-8-cpus", "run=test test=every-allocation-of-a-spawn-fails-in-turn").smp(8),
     holds_injected("in-turn::spaces", "run=test test=every-allocation-of-a-space-fails-in-turn"),
+    holds_injected("in-turn::heap", "run=test test=every-allocation-of-a-growing-heap-fails-in-turn"),
     holds_injected("in-turn::the-askers-alone", "run=test test=failures-that-were-asked-for-are-the-askers-alone"),
     // Shootdown.
     holds("shootdown::nothing-stale", "run=test test=no-cpu-reads-what-was-unmapped"),

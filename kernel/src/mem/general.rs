@@ -222,6 +222,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_uncached_says_so_by_the_fourth_of_the_page_attributes() {
+        assert_eq!(Cache::Uncached.flags().bits(), 1 << 4 | 1 << 3);
+        assert_eq!(Cache::AsUsual.flags().bits(), 0);
+    }
+
+    #[test]
     fn a_guard_has_as_many_pages_as_it_says_and_at_least_one() {
         for (given, pages) in [(0, 1), (1, 1), (2, 2), (u16::MAX, 65_535)] {
             assert_eq!((MapFlags::guard(given) | MapFlags::WRITE).guard_pages(), pages);

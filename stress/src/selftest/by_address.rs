@@ -204,6 +204,16 @@ fn wrong_arguments(_: &Context) {
     for (address, bytes) in [(top, PAGE_SIZE), (1 << 52, PAGE_SIZE), ((1 << 52) - PAGE_SIZE, 2 * PAGE_SIZE), (0, top)] {
         expect(physical(address, bytes, none), MapError::Overflow(address));
     }
+    // How many physical addresses there are is the processor's to say: what can be mapped can be read.
+    for address in (36..52).map(|bit| 1 << bit) {
+        match physical(address, PAGE_SIZE, MapFlags::UNCACHED) {
+            Ok(mapped) => {
+                check(peek(mapped).is_some(), "what is mapped can be read", format_args!("{address:#x} cannot"));
+                unmapped(mapped);
+            }
+            error => expect(error, MapError::Overflow(address)),
+        }
+    }
     let fresh = GuardedMapping::anonymous(1, 1, Fill::Zeros, Access::ReadWrite);
     if let Some(PhysAddr(ours)) = fresh.as_ref().ok().and_then(|fresh| fresh.translate(0)) {
         expect(physical(ours, PAGE_SIZE, none), MapError::InUse(ours));

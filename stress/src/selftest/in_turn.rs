@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("every-allocation-of-a-mapping-fails-in-turn", mappings),
     ("every-allocation-of-a-spawn-fails-in-turn", spawns),
     ("every-allocation-of-a-space-fails-in-turn", spaces),
+    ("every-allocation-of-a-growing-heap-fails-in-turn", heap),
     ("failures-that-were-asked-for-are-the-askers-alone", askers_alone),
 ];
 
@@ -109,6 +110,19 @@ fn spaces(_: &Context) {
         space.map(HERE, 600, 9, Access::ReadWrite).map(|()| space)
     };
     in_turn("space, mapped", Sources::all(), 12, mapped, drop);
+}
+
+/// More than the heap has: it grows, by frames and their page tables, or stays as it was.
+fn heap(_: &Context) {
+    let call = || {
+        let before = frame_counts().heap;
+        let mut memory = Vec::<u8>::new();
+        let end = memory.try_reserve_exact(8 << 20);
+        let after = frame_counts().heap;
+        check(end.is_ok() || after == before, "a heap that cannot grow stays", format_args!("{after}, not {before}"));
+        end.map(|()| memory)
+    };
+    in_turn("heap", Sources::all(), 8, call, drop);
 }
 
 /// Others map and unmap all the while, and nothing is missing to them.
