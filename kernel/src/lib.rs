@@ -14,6 +14,7 @@ pub mod boot;
 pub mod bug;
 pub mod cpu;
 mod debug;
+pub mod inject;
 mod interleave;
 pub mod mem;
 pub mod misdeed;

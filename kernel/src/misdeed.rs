@@ -34,6 +34,33 @@ pub fn read_null() {
     black_box(unsafe { (64 as *const u64).read_volatile() });
 }
 
+/// Reads the word at any address.
+pub fn read_at(address: u64) {
+    // SAFETY: a read of memory has no effect, but that of what is not mapped faults, and ends this thread.
+    black_box(unsafe { (address as *const u64).read_volatile() });
+}
+
+/// Writes a word at any address: the one that is there, so nothing changes if it is mapped and may be written.
+pub fn write_at(address: u64) {
+    let there = crate::mem::probe::read(address).unwrap_or(0);
+    // SAFETY: as above, or the write faults, and ends this thread.
+    unsafe { (address as *mut u64).write_volatile(there) }
+}
+
+/// The machine's instruction to return, and nothing else.
+pub const RETURN: u8 = 0xc3;
+
+/// Calls what is at this address.
+///
+/// # Panics
+/// If that can be read, and is not [`RETURN`].
+pub fn execute_at(address: u64) {
+    let there = crate::mem::probe::read(address).map(|word| word as u8);
+    assert!(there.is_none_or(|byte| byte == RETURN), "what is at {address:#x} does something");
+    // SAFETY: it returns at once, if it may be executed; else it faults, and ends this thread.
+    unsafe { core::mem::transmute::<u64, extern "C" fn()>(address)() }
+}
+
 /// Writes to a frame that was just given free, as through a translation that should be gone.
 ///
 /// # Panics

@@ -6,6 +6,7 @@
 
 use super::PAGE_SIZE;
 use super::paging::hhdm;
+use crate::inject::{self, Sources};
 use crate::sync::SpinLock;
 use core::mem::ManuallyDrop;
 
@@ -22,6 +23,17 @@ pub(crate) enum Use {
     Mapped,
     /// The kernel's image and its tables, and what the boot loader left.
     Kernel,
+}
+
+impl Use {
+    /// As what allocations of it can be made to fail.
+    const fn source(self) -> Sources {
+        match self {
+            Self::Table => Sources::TABLES,
+            Self::Heap => Sources::GROWTH,
+            Self::Foreign | Self::Free | Self::Mapped | Self::Kernel => Sources::FRAMES,
+        }
+    }
 }
 
 const USES: usize = 6;
@@ -225,6 +237,9 @@ pub(crate) fn allocate(count: usize, usage: Use) -> Result<FrameList, OutOfFrame
 /// As for [`allocate`].
 #[inline(always)]
 pub(super) fn allocate_each(count: usize, usage: Use, mut f: impl FnMut(u64)) -> Result<FrameList, OutOfFrames> {
+    if inject::fails(usage.source()) {
+        return Err(OutOfFrames);
+    }
     let mut table = TABLE.lock();
     if table.counts[Use::Free as usize] < count {
         return Err(OutOfFrames);
@@ -297,10 +312,14 @@ pub(crate) fn fill(address: u64, word: u64) {
     (0..PAGE_SIZE as usize / 8).for_each(|at| unsafe { words.add(at).write(word) });
 }
 
-/// Whether the frame at this address is memory that the kernel hands out (and so must not be mapped as foreign).
-pub(crate) fn is_ours(address: u64) -> bool {
-    let table = TABLE.lock();
-    table.info.get((address / PAGE_SIZE) as usize).is_some_and(|info| info.usage != Use::Foreign)
+/// The first frame from `start` to `end` that is memory of the kernel (and so must not be mapped as foreign).
+pub(crate) fn first_of_ours(start: u64, end: u64) -> Option<u64> {
+    let known = TABLE.lock().info.len() as u64 * PAGE_SIZE;
+    // The lock for each anew: the range may be all of memory.
+    (start..end.min(known)).step_by(PAGE_SIZE as usize).find(|address| {
+        let table = TABLE.lock();
+        table.info[(address / PAGE_SIZE) as usize].usage != Use::Foreign
+    })
 }
 
 /// How many frames are used for what, for the account at the end of a run.

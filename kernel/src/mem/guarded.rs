@@ -12,18 +12,19 @@
 
 use super::custody::{self, Held};
 use super::frames::{self, FrameList, OutOfFrames, Use};
+use super::general::{Cache, MapFlags};
 use super::oracle;
 use super::paging::{self, Access};
-use super::slots::{self, Kind, SlotId, SlotList};
-use super::{PAGE_SIZE, PhysAddr, probe, tlb};
+use super::slots::{self, Kind, NoSlot, SlotId, SlotList};
+use super::{OutOfHeap, PAGE_SIZE, PhysAddr, general, probe, tlb};
 use crate::bug;
 use crate::sync::may_wait;
-use crate::thread::{PreemptOff, Shield};
+use crate::thread::Shield;
 use crate::time;
 use crate::trace::{Event, emit};
 use core::fmt;
 use core::mem::ManuallyDrop;
-use smp::{MayWait, PageRange, Ranges, Unmapped};
+use smp::{MayWait, PageRange, Ranges};
 use wire::cmdline::Bug;
 
 /// Contents of fresh memory.
@@ -35,13 +36,21 @@ pub enum Fill {
     Zeros,
 }
 
-/// Why something could not be mapped. Nothing has changed.
+/// Why something could not be mapped. Nothing has changed, but that page tables made on the way are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
     /// No page was asked for, or no guard.
     Zero,
     /// The address is not the start of a page.
     Unaligned(u64),
+    /// So many bytes are not whole pages.
+    UnalignedSize(u64),
+    /// These bits of the flags mean nothing.
+    UnknownFlags(u32),
+    /// These flags are not for this kind of mapping.
+    UnfitFlags(MapFlags),
+    /// Memory is never writable and executable.
+    WriteExecute(MapFlags),
     /// The range reaches past the last physical address.
     Overflow(u64),
     /// The memory is the kernel's own.
@@ -50,13 +59,21 @@ pub enum MapError {
     OutOfFrames,
     /// No slot is left that is large enough.
     OutOfAddresses,
+    /// The heap is used up, where it is noted which addresses are in use.
+    OutOfHeap,
 }
 
 /// Why something could not be unmapped. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnmapError {
-    /// No mapping starts at this address.
+    /// No mapping starts at this address, or none any more.
     NotMapped(u64),
+    /// The address is not the start of a page.
+    Unaligned(u64),
+    /// The address is inside the mapping that starts at the other.
+    Inside(u64, u64),
+    /// No mapping ever starts there: it is memory of the kernel, or nothing.
+    Foreign(u64),
     /// A value owns what starts there; it is unmapped when that is dropped.
     IsOwned(u64),
     /// A stack starts there; it ends with its thread.
@@ -68,10 +85,15 @@ impl fmt::Display for MapError {
         match self {
             Self::Zero => f.write_str("no page, or no guard, was asked for"),
             Self::Unaligned(address) => write!(f, "{address:#x} is not the start of a page"),
+            Self::UnalignedSize(bytes) => write!(f, "{bytes:#x} bytes are not whole pages"),
+            Self::UnknownFlags(bits) => write!(f, "the flags {bits:#x} mean nothing"),
+            Self::UnfitFlags(flags) => write!(f, "the flags {:#x} are not for such a mapping", flags.bits()),
+            Self::WriteExecute(flags) => write!(f, "the flags {:#x} allow writing and executing", flags.bits()),
             Self::Overflow(address) => write!(f, "the range from {address:#x} on reaches past physical memory's end"),
             Self::InUse(address) => write!(f, "{address:#x} is memory of the kernel"),
             Self::OutOfFrames => f.write_str("no frame is left"),
             Self::OutOfAddresses => f.write_str("no range of addresses is left"),
+            Self::OutOfHeap => OutOfHeap.fmt(f),
         }
     }
 }
@@ -80,6 +102,9 @@ impl fmt::Display for UnmapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMapped(address) => write!(f, "no mapping starts at {address:#x}"),
+            Self::Unaligned(address) => write!(f, "{address:#x} is not the start of a page"),
+            Self::Inside(address, start) => write!(f, "{address:#x} is inside the mapping that starts at {start:#x}"),
+            Self::Foreign(address) => write!(f, "{address:#x} is no address of a mapping"),
             Self::IsOwned(address) => write!(f, "what starts at {address:#x} has an owner"),
             Self::IsStack(address) => write!(f, "a stack starts at {address:#x}"),
         }
@@ -95,8 +120,14 @@ impl From<OutOfFrames> for MapError {
     }
 }
 
-/// The highest physical address plus one: 52 bits, the architecture's limit.
-const PHYSICAL_END: u64 = 1 << 52;
+impl From<NoSlot> for MapError {
+    fn from(missing: NoSlot) -> Self {
+        match missing {
+            NoSlot::OutOfAddresses => Self::OutOfAddresses,
+            NoSlot::OutOfHeap => Self::OutOfHeap,
+        }
+    }
+}
 
 /// A mapping between guards, owned: dropping it unmaps it, with a shootdown.
 #[derive(Debug)]
@@ -118,28 +149,8 @@ impl GuardedMapping {
     /// [`MapError`] says what is wrong or missing; nothing has changed then.
     pub fn physical(physical: PhysAddr, pages: u64, guard: u64, access: Access) -> Result<Self, MapError> {
         let _shield = Shield::new();
-        let bytes = pages.checked_mul(PAGE_SIZE).filter(|bytes| *bytes <= PHYSICAL_END);
-        let end = bytes.and_then(|bytes| physical.0.checked_add(bytes)).filter(|end| *end <= PHYSICAL_END);
-        match end {
-            _ if pages == 0 || guard == 0 => return Err(MapError::Zero),
-            _ if !physical.0.is_multiple_of(PAGE_SIZE) => return Err(MapError::Unaligned(physical.0)),
-            None => return Err(MapError::Overflow(physical.0)),
-            Some(end) => {
-                let mut each = (physical.0..end).step_by(PAGE_SIZE as usize);
-                if let Some(ours) = each.find(|address| frames::is_ours(*address)) {
-                    return Err(MapError::InUse(ours));
-                }
-            }
-        }
-        let slot = slots::allocate(pages, guard).ok_or(MapError::OutOfAddresses)?;
-        let address = slot.start_of(pages);
-        if let Err(error) = paging::map_foreign(address, physical, pages, access) {
-            slots::free(slot);
-            return Err(error.into());
-        }
-        slot.describe(pages, Kind::Foreign);
-        emit(Event::Map { slot: slot.into_bits(), pages });
-        Ok(Self(slot))
+        let bytes = pages.checked_mul(PAGE_SIZE).ok_or(MapError::Overflow(physical.0))?;
+        general::map_physical(physical, bytes, guard, access, Cache::AsUsual, Kind::Foreign).map(Self)
     }
 
     /// First byte.
@@ -201,15 +212,17 @@ impl Drop for GuardedMapping {
     }
 }
 
-/// Unmaps the mapping that starts at `address`, which [`GuardedMapping::into_address`] gave.
+/// Unmaps the mapping that starts at `address`, which [`map_guarded`](general::map_guarded),
+/// [`map_anonymous_guarded`](general::map_anonymous_guarded) or [`GuardedMapping::into_address`] gave.
 ///
 /// # Errors
-/// [`UnmapError::NotMapped`] if none does: a wrong address, or unmapped before, or by somebody else just now.
+/// [`UnmapError::NotMapped`] if none does: unmapped before, or by somebody else just now, of whom exactly one succeeds.
+/// [`UnmapError::Unaligned`], [`UnmapError::Inside`] and [`UnmapError::Foreign`] for addresses at which none can.
 /// [`UnmapError::IsOwned`] if a value owns the mapping, and [`UnmapError::IsStack`] for a stack.
 pub fn unmap(address: u64) -> Result<(), UnmapError> {
     let _shield = Shield::new();
     let slot = slots::slot_of(address).filter(|slot| slot.pages() > 0 && slot.start() == address);
-    let slot = slot.ok_or(UnmapError::NotMapped(address))?;
+    let slot = slot.ok_or_else(|| general::no_mapping_at(address))?;
     let kind = match slot.kind() {
         loose @ (Kind::LooseMemory | Kind::LooseForeign) => loose,
         Kind::Memory | Kind::Foreign => return Err(UnmapError::IsOwned(address)),
@@ -240,7 +253,7 @@ pub(crate) fn map_fresh(pages: u64, guard: u64, fill: Fill, access: Access, kind
     if pages == 0 || guard == 0 {
         return Err(MapError::Zero);
     }
-    let slot = slots::allocate(pages, guard).ok_or(MapError::OutOfAddresses)?;
+    let slot = slots::allocate(pages, guard)?;
     match fill_slot(slot, pages, fill, access, kind) {
         Ok(()) => Ok(slot),
         Err(error) => {
@@ -269,13 +282,13 @@ pub(crate) fn map_view(memory: u64, pages: u64, guard: u64) -> Result<SlotId, Ma
     if pages == 0 || guard == 0 {
         return Err(MapError::Zero);
     }
-    let slot = slots::allocate(pages, guard).ok_or(MapError::OutOfAddresses)?;
+    let slot = slots::allocate(pages, guard)?;
     let start = slot.start_of(pages);
     let each = (0..pages).map(|page| (page * PAGE_SIZE, paging::translate(memory + page * PAGE_SIZE)));
     let mut mapped = 0;
     let done = each.clone().try_for_each(|(offset, physical)| {
         let physical = physical.ok_or(MapError::Unaligned(memory + offset))?;
-        paging::map_foreign(start + offset, physical, 1, Access::ReadWrite)?;
+        paging::map_foreign(start + offset, physical, 1, Access::ReadWrite, Cache::AsUsual)?;
         mapped += 1;
         Ok(())
     });
@@ -322,7 +335,7 @@ unsafe fn clear_words(start: u64, bytes: u64) {
 
 /// Maps fresh frames, filled with a word if one is given, in a slot in which nothing is mapped. The slot keeps the list of them.
 #[inline(always)]
-fn map_frames(slot: SlotId, pages: u64, word: Option<u64>, access: Access) -> Result<(), OutOfFrames> {
+pub(super) fn map_frames(slot: SlotId, pages: u64, word: Option<u64>, access: Access) -> Result<(), OutOfFrames> {
     let frames = match slot.entries()? {
         Some(entries) => {
             let mut page = slot.first_page(pages);
@@ -412,7 +425,7 @@ pub(crate) fn take_down(slot: SlotId, owns: bool, permit: &mut MayWait) {
 
 /// Clears the slot's page-table entries; its frames join `frames`, if there is such a list.
 #[inline(always)]
-fn clear(slot: SlotId, ranges: &mut Ranges, frames: Option<&mut FrameList>) {
+pub(super) fn clear(slot: SlotId, ranges: &mut Ranges, frames: Option<&mut FrameList>) {
     let (start, pages) = slot.extent();
     emit(Event::Unmap { slot: slot.into_bits(), pages });
     if !bug::armed(Bug::ClearAfterFlush) {
@@ -438,84 +451,5 @@ pub(super) fn clear_late(slot: SlotId) {
     if bug::armed(Bug::ClearAfterFlush) {
         let (start, pages) = slot.extent();
         clear_entries(slot, start, pages);
-    }
-}
-
-/// A slot whose addresses stay, while what is mapped there comes and goes. Made for probing stale translations.
-#[derive(Debug)]
-pub struct Window {
-    slot: SlotId,
-    room: u64,
-}
-
-impl Window {
-    /// Reserves addresses for `pages` pages.
-    ///
-    /// # Errors
-    /// [`MapError`] if there are none, or `pages` is 0.
-    pub fn new(pages: u64) -> Result<Self, MapError> {
-        let _shield = Shield::new();
-        if pages == 0 {
-            return Err(MapError::Zero);
-        }
-        let slot = slots::allocate(pages, 1).ok_or(MapError::OutOfAddresses)?;
-        Ok(Self { slot, room: pages })
-    }
-
-    /// Where it begins, mapped or not.
-    #[must_use]
-    pub fn start(&self) -> u64 {
-        self.slot.start_of(self.room)
-    }
-
-    /// Maps fresh frames, each filled with the word `pattern`, at the same addresses as ever.
-    ///
-    /// # Errors
-    /// [`MapError`] if there are no frames.
-    ///
-    /// # Panics
-    /// If it is mapped.
-    pub fn map(&mut self, pattern: u64) -> Result<(), MapError> {
-        let _shield = Shield::new();
-        assert!(self.slot.pages() == 0, "the window is mapped");
-        map_frames(self.slot, self.room, Some(pattern), Access::ReadWrite)?;
-        self.slot.describe(self.room, Kind::Memory);
-        emit(Event::Map { slot: self.slot.into_bits(), pages: self.room });
-        oracle::mapped(self.slot);
-        Ok(())
-    }
-
-    /// Unmaps what is mapped: when this returns, no CPU can read it at these addresses any more. The frames are free,
-    /// and filled with `poison` if one is given.
-    pub fn unmap(&mut self, poison: Option<u64>) {
-        let _shield = Shield::new();
-        if !self.slot.claim(Kind::Memory) {
-            return;
-        }
-        let begun = time::now();
-        let mut ranges = Ranges::new(tlb::flush_ceiling());
-        let mut frames = FrameList::empty();
-        clear(self.slot, &mut ranges, Some(&mut frames));
-        let _here = PreemptOff::new();
-        let frames = tlb::shoot_down(Unmapped::new(&ranges, frames), begun, &mut may_wait(0)).release();
-        let by = oracle::has_asked();
-        clear_late(self.slot);
-        emit(Event::Free { slot: self.slot.into_bits() });
-        self.slot.describe(0, Kind::Empty);
-        if let Some(poison) = poison {
-            frames.for_each(|frame| {
-                // SAFETY: a frame that only this list owns, through the HHDM.
-                unsafe { (paging::hhdm(frame) as *mut u64).write(poison) }
-            });
-        }
-        // The addresses stay the window's, and are mapped again whenever it likes.
-        custody::free(Held { frames, slots: SlotList::empty(), begun, pages: 0 }, by);
-    }
-}
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        self.unmap(None);
-        slots::free(self.slot);
     }
 }

@@ -4,14 +4,17 @@
 //! Allocating takes a lock that masks interrupts, and may take frames; an interrupt handler that allocated could find
 //! either taken by the code it interrupted, so none does, and the allocator checks.
 
+use super::fallible::OutOfHeap;
 use super::frames::{self, Use};
 use super::paging::{self, Access};
 use super::{OutOfFrames, PAGE_SIZE, slots};
 use crate::cpu;
+use crate::inject::{self, Sources};
 use crate::sync::SpinLock;
-use crate::thread::{self, Shield};
+use crate::thread::{self, PreemptOff, Shield};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
+use smp::MAX_CPUS;
 use talc::{DefaultBinning, base::Talc, source::Manual};
 
 const START: u64 = 0xffff_c000_0000_0000;
@@ -26,12 +29,15 @@ struct Heap {
     /// Up to where addresses are filled, and what the allocator calls the end of what it has.
     filled: u64,
     end: Option<NonNull<u8>>,
+    /// For each CPU, what the next allocation of this layout there gets; see [`with_promised`].
+    promised: [Option<(NonNull<u8>, Layout)>; MAX_CPUS],
 }
 
 // SAFETY: the pointers inside are into the heap, which all CPUs share; the lock is around them.
 unsafe impl Send for Heap {}
 
-static HEAP: SpinLock<Heap> = SpinLock::new("heap", Heap { talc: Talc::new(Manual), filled: START, end: None });
+static HEAP: SpinLock<Heap> =
+    SpinLock::new("heap", Heap { talc: Talc::new(Manual), filled: START, end: None, promised: [None; MAX_CPUS] });
 
 struct Allocator;
 
@@ -45,6 +51,12 @@ unsafe impl GlobalAlloc for Allocator {
         assert_context();
         let _shield = Shield::new();
         let mut heap = HEAP.lock();
+        if let Some((memory, _)) = heap.promise().take_if(|(_, promised)| *promised == layout) {
+            return memory.as_ptr();
+        }
+        if inject::fails(Sources::HEAP) {
+            return core::ptr::null_mut();
+        }
         loop {
             // SAFETY: the size is not zero, by the caller's promise.
             if let Some(memory) = unsafe { heap.talc.try_allocate(layout) } {
@@ -68,7 +80,33 @@ fn assert_context() {
     assert!(!cpu::in_interrupt(), "the heap is used inside an interrupt handler");
 }
 
+/// Runs `f` with memory in hand for one allocation of `layout` in it: that one does not fail. It must not wait.
+///
+/// # Errors
+/// [`OutOfHeap`] if there is none; then `f` was dropped.
+pub(super) fn with_promised<R>(layout: Layout, f: impl FnOnce() -> R) -> Result<R, OutOfHeap> {
+    assert!(layout.size() > 0, "memory of no size is promised");
+    let _shield = Shield::new();
+    // SAFETY: the size is not zero.
+    let memory = NonNull::new(unsafe { alloc::alloc::alloc(layout) }).ok_or(OutOfHeap)?;
+    // What is promised is this CPU's, and nobody else allocates here meanwhile.
+    let _here = PreemptOff::new();
+    *HEAP.lock().promise() = Some((memory, layout));
+    let result = f();
+    let left = HEAP.lock().promise().take();
+    if left.is_some() {
+        // SAFETY: allocated above with this layout, and nobody got it.
+        unsafe { alloc::alloc::dealloc(memory.as_ptr(), layout) }
+    }
+    Ok(result)
+}
+
 impl Heap {
+    /// What the calling CPU was promised. The lock masks interrupts, so it stays this CPU.
+    fn promise(&mut self) -> &mut Option<(NonNull<u8>, Layout)> {
+        &mut self.promised[cpu::current_id().index()]
+    }
+
     fn grow(&mut self, layout: Layout) -> Result<(), OutOfFrames> {
         // The allocator's own header and the alignment, generously.
         let wanted = layout.size() as u64 + layout.align() as u64 + PAGE_SIZE;

@@ -14,7 +14,9 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod custody;
+pub(crate) mod fallible;
 pub(crate) mod frames;
+pub(crate) mod general;
 pub(crate) mod guarded;
 pub(crate) mod heap;
 pub(crate) mod lender;
@@ -25,14 +27,18 @@ pub(crate) mod slots;
 pub(crate) mod space;
 pub(crate) mod tags;
 pub(crate) mod tlb;
+pub(crate) mod window;
 
+pub use fallible::OutOfHeap;
 pub use frames::{FrameCounts, OutOfFrames, frame_counts};
-pub use guarded::{Fill, GuardedMapping, MapError, UnmapError, Window, peek, unmap};
+pub use general::{MapFlags, map_anonymous_guarded, map_guarded};
+pub use guarded::{Fill, GuardedMapping, MapError, UnmapError, peek, unmap};
 pub use heap::allocations as heap_allocations;
 pub use paging::Access;
 pub use slots::{Hit, Region, classify, live as live_slots};
 pub use space::{AddressSpace, SpaceError};
 pub use tlb::{ping_all, protocol_name};
+pub use window::Window;
 
 /// Bytes in a page, and in a frame.
 pub const PAGE_SIZE: u64 = smp::ranges::PAGE_SIZE;

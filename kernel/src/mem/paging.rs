@@ -6,6 +6,7 @@
 //! left global entries behind).
 
 use super::frames::{self, FrameList, OutOfFrames};
+use super::general::Cache;
 use super::{PAGE_SIZE, PhysAddr, heap, slots, tags};
 use crate::bug;
 use crate::sync::SpinLock;
@@ -195,7 +196,8 @@ impl Root {
         Ok(entry(table, index(address, level)))
     }
 
-    /// Creates all tables that `pages` pages from `address` on need: once they are there, mapping cannot fail.
+    /// Creates all tables that `pages` pages from `address` on need: once they are there, mapping cannot fail. If one is
+    /// missing, those made before it are kept, count as tables, and are there for whoever maps near that address next.
     fn create_all(&mut self, address: u64, pages: u64) -> Result<(), OutOfFrames> {
         let table_span = ENTRIES * PAGE_SIZE;
         let mut at = address;
@@ -221,7 +223,7 @@ impl Root {
     }
 
     /// Maps `length` bytes, with large pages where they fit if `large`.
-    fn map_linear(&mut self, address: u64, physical: u64, length: u64, access: Access, large: bool) {
+    fn map_linear(&mut self, address: u64, physical: u64, length: u64, flags: Flags, large: bool) {
         let mut done = 0;
         while done < length {
             let (va, pa) = (address + done, physical + done);
@@ -229,7 +231,7 @@ impl Root {
             let (level, size, extra) =
                 if fits { (2, LARGE_PAGE, Flags::HUGE_PAGE) } else { (1, PAGE_SIZE, Flags::empty()) };
             let slot = self.create(va, level).expect("memory for the kernel's page tables");
-            slot.store(pa | (access.flags() | extra).bits(), Ordering::Release);
+            slot.store(pa | (flags | extra).bits(), Ordering::Release);
             done += size;
         }
     }
@@ -318,11 +320,11 @@ pub(crate) fn build(
     root.0 = frames::allocate_table().expect("memory for the kernel's page tables");
     ROOT_ADDRESS.store(root.0, Ordering::Release);
     for (start, length) in regions {
-        root.map_linear(hhdm(start), start, length, Access::ReadWrite, true);
+        root.map_linear(hhdm(start), start, length, Access::ReadWrite.flags(), true);
     }
     for section in sections {
         let physical = section.start - virtual_base + physical_base;
-        root.map_linear(section.start, physical, section.end - section.start, section.access, false);
+        root.map_linear(section.start, physical, section.end - section.start, section.access.flags(), false);
     }
     // Address spaces copy the root's upper half, so all that will ever be in it is there now.
     for (start, bytes) in [heap::RANGE, slots::RANGE, (DEVICES, 1 << 32)] {
@@ -352,7 +354,7 @@ pub(crate) unsafe fn activate() {
 /// Maps a page of device registers, uncached; gives its address.
 pub(crate) fn map_device_page(physical: u64) -> u64 {
     let address = DEVICES + (physical & 0xffff_f000);
-    let flags = Access::ReadWrite.flags() | Flags::NO_CACHE | Flags::WRITE_THROUGH;
+    let flags = Access::ReadWrite.flags() | Cache::Uncached.flags();
     let slot = ROOT.lock().create(address, 1).expect("memory for the kernel's page tables");
     slot.store(physical | flags.bits(), Ordering::Release);
     address
@@ -370,10 +372,16 @@ pub(crate) fn map_frames(address: u64, list: &FrameList, access: Access) -> Resu
 ///
 /// # Errors
 /// [`OutOfFrames`] if there is no memory for a table; then nothing is mapped.
-pub(crate) fn map_foreign(address: u64, physical: PhysAddr, pages: u64, access: Access) -> Result<(), OutOfFrames> {
+pub(super) fn map_foreign(
+    address: u64,
+    physical: PhysAddr,
+    pages: u64,
+    access: Access,
+    cache: Cache,
+) -> Result<(), OutOfFrames> {
     let mut root = ROOT.lock();
     root.create_all(address, pages)?;
-    root.map_linear(address, physical.0, pages * PAGE_SIZE, access, false);
+    root.map_linear(address, physical.0, pages * PAGE_SIZE, access.flags() | cache.flags(), false);
     Ok(())
 }
 

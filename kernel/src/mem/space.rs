@@ -11,6 +11,7 @@
 //! there before.
 
 use super::custody::{self, Held};
+use super::fallible::{self, OutOfHeap};
 use super::frames::{self, FrameList, OutOfFrames, Use};
 use super::paging::{self, Access, Root};
 use super::slots::SlotList;
@@ -55,6 +56,8 @@ pub enum SpaceError {
     TooMany,
     /// No frame is left for the memory or its page tables.
     OutOfFrames,
+    /// The heap is used up.
+    OutOfHeap,
     /// No page was asked for.
     Zero,
     /// The address is not the start of a page.
@@ -72,6 +75,7 @@ impl fmt::Display for SpaceError {
         match self {
             Self::TooMany => write!(f, "there are {MAX_SPACES} address spaces already"),
             Self::OutOfFrames => f.write_str("no frame is left"),
+            Self::OutOfHeap => OutOfHeap.fmt(f),
             Self::Zero => f.write_str("no page was asked for"),
             Self::Unaligned(address) => write!(f, "{address:#x} is not the start of a page"),
             Self::OutOfRange(address) => write!(f, "the range from {address:#x} on is not in the lower half"),
@@ -98,7 +102,7 @@ impl AddressSpace {
     /// A space with nothing in its lower half.
     ///
     /// # Errors
-    /// [`SpaceError::TooMany`] and [`SpaceError::OutOfFrames`].
+    /// [`SpaceError::TooMany`], [`SpaceError::OutOfFrames`] and [`SpaceError::OutOfHeap`].
     pub fn new() -> Result<Arc<Self>, SpaceError> {
         let _shield = Shield::new();
         let taken = TAKEN.try_update(Ordering::AcqRel, Ordering::Relaxed, |taken| {
@@ -109,7 +113,8 @@ impl AddressSpace {
             Ok((root, address)) => {
                 *entry(id).tables.lock() = root;
                 entry(id).root.store(address, Ordering::Release);
-                Ok(Arc::new(Self(id)))
+                // Without memory for the handle it ends as every space does.
+                fallible::try_arc(Self(id)).map_err(|OutOfHeap| SpaceError::OutOfHeap)
             }
             Err(error) => {
                 give_back(id);

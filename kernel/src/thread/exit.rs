@@ -69,7 +69,9 @@ pub(crate) fn end(how: How) -> ! {
     // For good: undone when the object is used again.
     core::mem::forget(PreemptOff::new());
     if bug::armed(Bug::JoinBeforeOffStack) {
-        thread.join.complete().map(switch::unpark);
+        if let Some(waiter) = thread.join.complete() {
+            switch::unpark(waiter);
+        }
         delay();
     }
     if bug::armed(Bug::PublishBeforeSwitch)

@@ -59,17 +59,17 @@ fn wrong_arguments(_: &Context) {
     expect(GuardedMapping::anonymous(0, 1, Fill::AsIs, Access::Read).err(), MapError::Zero);
     expect(GuardedMapping::anonymous(1 << 30, 1, Fill::AsIs, Access::Read).err(), MapError::OutOfAddresses);
 
-    let not_mapped = |address| {
+    let expect = |address, expected| {
         let end = unmap(address);
-        check(end == Err(UnmapError::NotMapped(address)), "only mappings are unmapped", format_args!("{end:?}"));
+        check(end == Err(expected), "only mappings are unmapped", format_args!("{end:?}, not {expected:?}"));
     };
-    not_mapped(0);
-    not_mapped(1 << 40);
+    expect(0, UnmapError::Foreign(0));
+    expect(1 << 40, UnmapError::Foreign(1 << 40));
     let address =
         GuardedMapping::anonymous(2, 1, Fill::AsIs, Access::ReadWrite).map_or(0, GuardedMapping::into_address);
-    not_mapped(address + PAGE_SIZE);
+    expect(address + PAGE_SIZE, UnmapError::Inside(address + PAGE_SIZE, address));
     check(unmap(address).is_ok(), "a mapping is unmapped by its address", format_args!("it is not"));
-    not_mapped(address);
+    expect(address, UnmapError::NotMapped(address));
     let (stack, _) = thread::stack_bounds();
     let end = unmap(stack);
     check(end == Err(UnmapError::IsStack(stack)), "stacks are not unmapped by hand", format_args!("{end:?}"));

@@ -1,13 +1,17 @@
 //! Self-tests: each is a promise, named, run in a machine of its own by `run=test test=NAME`. The host knows on how many
 //! CPUs, with which options and with which seeded bugs to run each, and what has to come of it.
 
+mod by_address;
+mod costs;
 mod edges;
 mod exits;
 mod guards;
 mod hangs;
+mod in_turn;
 mod locks;
 mod machine;
 mod mappings;
+mod running_out;
 mod scheduling;
 mod shootdown;
 mod spaces;
@@ -28,6 +32,10 @@ const TESTS: &[&[Test]] = &[
     exits::TESTS,
     scheduling::TESTS,
     mappings::TESTS,
+    by_address::TESTS,
+    costs::TESTS,
+    running_out::TESTS,
+    in_turn::TESTS,
     shootdown::TESTS,
     spaces::TESTS,
     hangs::TESTS,

@@ -5,12 +5,17 @@
 //! hit without a lock. A freed slot is the next one handed out: addresses are reused at once, and a TLB that was not
 //! told shows.
 
+mod free;
+
+pub(super) use free::chunks;
+pub use free::live;
+pub(crate) use free::{NoSlot, allocate, free};
+
 use super::PAGE_SIZE;
 use super::frames::{FrameList, OutOfFrames};
 use super::lender::Lender;
 use super::paging::Entries;
-use crate::sync::SpinLock;
-use crate::thread::{PreemptOff, Thread};
+use crate::thread::Thread;
 use alloc::boxed::Box;
 use core::fmt;
 use core::num::NonZeroU32;
@@ -85,22 +90,7 @@ pub(crate) enum Kind {
     View,
 }
 
-struct FreeList {
-    head: *const Slot,
-    /// Slots from this number on were never handed out.
-    fresh: u32,
-    live: u32,
-}
-
-// SAFETY: the pointers are null or to slots, which live for ever and are `Sync`.
-unsafe impl Send for FreeList {}
-
 static CHUNK_TABLE: [[Once<Box<[Slot]>>; CHUNKS]; CLASSES] = [const { [const { Once::new() }; CHUNKS] }; CLASSES];
-static FREE: [SpinLock<FreeList>; CLASSES] =
-    [const { SpinLock::new("slots", FreeList { head: ptr::null(), fresh: 0, live: 0 }) }; CLASSES];
-
-static CHUNKS_MADE: AtomicU32 = AtomicU32::new(0);
-
 /// What an address in the slots' range belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -365,55 +355,6 @@ const fn capacity(class: usize) -> u32 {
     (if by_window < by_table { by_window } else { by_table }) as u32
 }
 
-/// Hands out a slot for `pages` pages between guards of at least `guard` pages; `None` if there is none left, or none
-/// so large.
-#[inline(always)]
-pub(crate) fn allocate(pages: u64, guard: u64) -> Option<SlotId> {
-    let needed = guard.checked_mul(2)?.checked_add(pages)?;
-    let class = class_for(needed)?;
-    let (taken, number) = {
-        let mut free = FREE[class].lock();
-        // SAFETY: null, or a slot that was freed.
-        let head = unsafe { free.head.as_ref() };
-        if let Some(slot) = head {
-            free.head = slot.next.load(Ordering::Relaxed);
-        } else if free.fresh < capacity(class) {
-            free.fresh += 1;
-        } else {
-            return None;
-        }
-        free.live = free.live.wrapping_add(1);
-        (head, free.fresh)
-    };
-    let slot = match taken {
-        Some(slot) => slot,
-        None => fresh(class, number - 1),
-    };
-    slot.guard.store(guard as u32, Ordering::Relaxed);
-    slot.pages.store(0, Ordering::Relaxed);
-    Some(SlotId(slot))
-}
-
-/// The smallest class whose slots have so many pages.
-fn class_for(pages: u64) -> Option<usize> {
-    // The smallest power of two that is not less, and SMALLEST at least.
-    let class = ((pages.wrapping_sub(1) | (SMALLEST - 1)).ilog2() as usize).wrapping_sub(SMALLEST.ilog2() as usize - 1);
-    (class < CLASSES).then_some(class)
-}
-
-/// A slot that was never handed out. Allocates, and a chunk is made once, whoever comes first. Who comes second spins, so the
-/// first is not preempted.
-#[cold]
-fn fresh(class: usize, number: u32) -> &'static Slot {
-    let _here = PreemptOff::new();
-    let chunk = CHUNK_TABLE[class][(number / CHUNK) as usize].call_once(|| {
-        CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
-        let first = number / CHUNK * CHUNK;
-        (first..first + CHUNK).map(|number| Slot::new(class, number)).collect()
-    });
-    &chunk[(number % CHUNK) as usize]
-}
-
 impl Slot {
     const fn new(class: usize, number: u32) -> Self {
         Self {
@@ -430,23 +371,6 @@ impl Slot {
             is_clean: AtomicBool::new(false),
         }
     }
-}
-
-/// Takes a slot back. Nothing is mapped in it, and no TLB says otherwise.
-#[inline(always)]
-pub(crate) fn free(id: SlotId) {
-    let slot = id.0;
-    slot.kind.store(Kind::Empty as u32, Ordering::Relaxed);
-    slot.owner.store(ptr::null_mut(), Ordering::Relaxed);
-    slot.pages.store(0, Ordering::Relaxed);
-    if let Some(lender) = id.lender() {
-        slot.lender.store(ptr::null_mut(), Ordering::Relaxed);
-        lender.give_back();
-    }
-    let mut free = FREE[id.class()].lock();
-    slot.next.store(free.head.cast_mut(), Ordering::Relaxed);
-    free.head = slot;
-    free.live = free.live.wrapping_sub(1);
 }
 
 /// Slots on their way to be freed, chained through their own entries.
@@ -478,17 +402,6 @@ impl SlotList {
     }
 }
 
-/// How many slots are handed out.
-#[must_use]
-pub fn live() -> u64 {
-    FREE.iter().map(|free| u64::from(free.lock().live)).sum()
-}
-
-/// Chunks of slot entries there are; each is one allocation, kept for ever.
-pub(super) fn chunks() -> u64 {
-    CHUNKS_MADE.load(Ordering::Relaxed).into()
-}
-
 /// What `address` hits, if it lies in a slot that was ever handed out. Takes no lock.
 #[must_use]
 pub fn classify(address: u64) -> Option<Hit> {
@@ -504,6 +417,11 @@ pub fn classify(address: u64) -> Option<Hit> {
         Region::Mapped
     };
     Some(Hit { start, end, region })
+}
+
+/// Whether `address` lies where slots are, handed out or not.
+pub(super) const fn is_slots(address: u64) -> bool {
+    address >= RANGE.0 && address - RANGE.0 < RANGE.1
 }
 
 /// The slot that `address` lies in, if it was ever handed out.
@@ -540,14 +458,15 @@ mod tests {
     fn a_freed_slot_is_the_next_one_handed_out() {
         let (a, b) = (allocate(30, 2).unwrap(), allocate(30, 2).unwrap());
         free(a);
-        assert_eq!(allocate(30, 2), Some(a));
+        assert_eq!(allocate(30, 2), Ok(a));
         free(b);
         free(a);
     }
 
     #[test]
     fn what_cannot_fit_is_refused() {
-        assert_eq!(allocate(1 << 20, 1), None);
+        assert_eq!(allocate(1 << 20, 1), Err(NoSlot::OutOfAddresses));
+        assert_eq!(allocate(1, 1 << 63), Err(NoSlot::OutOfAddresses));
         assert_eq!(classify(0), None);
         assert_eq!(classify(u64::MAX), None);
     }

@@ -1,0 +1,147 @@
+//! Which slots are free: a list for each size class, and the slots behind it that were never handed out, whose entries are
+//! made a chunk at a time.
+
+use super::super::fallible::{self, OutOfHeap};
+use super::{CHUNK, CHUNK_TABLE, CLASSES, Kind, SMALLEST, Slot, SlotId, capacity};
+use crate::inject::{self, Sources};
+use crate::sync::SpinLock;
+use crate::thread::PreemptOff;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+struct FreeList {
+    head: *const Slot,
+    /// Slots from this number on were never handed out.
+    fresh: u32,
+    live: u32,
+}
+
+// SAFETY: the pointers are null or to slots, which live for ever and are `Sync`.
+unsafe impl Send for FreeList {}
+
+static FREE: [SpinLock<FreeList>; CLASSES] =
+    [const { SpinLock::new("slots", FreeList { head: ptr::null(), fresh: 0, live: 0 }) }; CLASSES];
+
+static CHUNKS_MADE: AtomicU32 = AtomicU32::new(0);
+
+/// Why there is no slot. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// There is none left, or none so large.
+    OutOfAddresses,
+    /// There is no memory for the slots' entries.
+    OutOfHeap,
+}
+
+/// Hands out a slot for `pages` pages between guards of at least `guard` pages.
+///
+/// # Errors
+/// [`NoSlot`] says what is missing.
+#[inline(always)]
+pub(crate) fn allocate(pages: u64, guard: u64) -> Result<SlotId, NoSlot> {
+    let class = class_for(pages, guard).ok_or(NoSlot::OutOfAddresses)?;
+    if inject::fails(Sources::SLOTS) {
+        return Err(NoSlot::OutOfAddresses);
+    }
+    let slot = match take_freed(class) {
+        Some(slot) => slot,
+        None => take_fresh(class)?,
+    };
+    slot.guard.store(guard as u32, Ordering::Relaxed);
+    slot.pages.store(0, Ordering::Relaxed);
+    Ok(SlotId(slot))
+}
+
+/// The smallest class whose slots have room.
+fn class_for(pages: u64, guard: u64) -> Option<usize> {
+    let needed = guard.checked_mul(2)?.checked_add(pages)?;
+    // The smallest power of two that is not less, and SMALLEST at least.
+    let class = (needed.wrapping_sub(1) | (SMALLEST - 1)).ilog2().wrapping_sub(SMALLEST.ilog2() - 1) as usize;
+    (class < CLASSES).then_some(class)
+}
+
+#[inline(always)]
+fn take_freed(class: usize) -> Option<&'static Slot> {
+    let mut free = FREE[class].lock();
+    // SAFETY: null, or a slot that was freed.
+    let slot = unsafe { free.head.as_ref() }?;
+    free.head = slot.next.load(Ordering::Relaxed);
+    free.live = free.live.wrapping_add(1);
+    Some(slot)
+}
+
+/// A slot that was freed meanwhile, or was never handed out.
+#[cold]
+fn take_fresh(class: usize) -> Result<&'static Slot, NoSlot> {
+    loop {
+        match take_any(class)? {
+            Taken::Slot(slot) => return Ok(slot),
+            // Outside the lock, since it allocates. Others may be faster and take all that are in it: then the next.
+            Taken::NeedsChunk(chunk) => make_chunk(class, chunk).map_err(|OutOfHeap| NoSlot::OutOfHeap)?,
+        }
+    }
+}
+
+enum Taken {
+    Slot(&'static Slot),
+    /// No slot is taken: the entries of the next one are to be made first.
+    NeedsChunk(usize),
+}
+
+fn take_any(class: usize) -> Result<Taken, NoSlot> {
+    if let Some(slot) = take_freed(class) {
+        return Ok(Taken::Slot(slot));
+    }
+    let mut free = FREE[class].lock();
+    if free.fresh >= capacity(class) {
+        return Err(NoSlot::OutOfAddresses);
+    }
+    let chunk = (free.fresh / CHUNK) as usize;
+    let Some(slots) = CHUNK_TABLE[class][chunk].get() else { return Ok(Taken::NeedsChunk(chunk)) };
+    let slot = &slots[(free.fresh % CHUNK) as usize];
+    free.fresh += 1;
+    free.live += 1;
+    Ok(Taken::Slot(slot))
+}
+
+/// Makes the entries of a chunk's slots, once, whoever comes first; they are kept for ever.
+fn make_chunk(class: usize, chunk: usize) -> Result<(), OutOfHeap> {
+    // Who comes second spins, so the first is not preempted.
+    let _here = PreemptOff::new();
+    CHUNK_TABLE[class][chunk].try_call_once(|| {
+        let mut numbers = chunk as u32 * CHUNK..;
+        let slots = fallible::try_slice(CHUNK as usize, || Slot::new(class, numbers.next().unwrap_or(0)))?;
+        CHUNKS_MADE.fetch_add(1, Ordering::Relaxed);
+        Ok(slots)
+    })?;
+    Ok(())
+}
+
+/// Takes a slot back. Nothing is mapped in it, and no TLB says otherwise.
+#[inline(always)]
+pub(crate) fn free(id: SlotId) {
+    let slot = id.0;
+    slot.kind.store(Kind::Empty as u32, Ordering::Relaxed);
+    slot.owner.store(ptr::null_mut(), Ordering::Relaxed);
+    slot.pages.store(0, Ordering::Relaxed);
+    if let Some(lender) = id.lender() {
+        slot.lender.store(ptr::null_mut(), Ordering::Relaxed);
+        lender.give_back();
+    }
+    let mut free = FREE[id.class()].lock();
+    slot.next.store(free.head.cast_mut(), Ordering::Relaxed);
+    free.head = slot;
+    free.live = free.live.wrapping_sub(1);
+}
+
+/// How many slots are handed out.
+#[must_use]
+pub fn live() -> u64 {
+    FREE.iter().map(|free| u64::from(free.lock().live)).sum()
+}
+
+/// Chunks of slot entries there are; each is one allocation, kept for ever.
+pub(in crate::mem) fn chunks() -> u64 {
+    CHUNKS_MADE.load(Ordering::Relaxed).into()
+}
+
