@@ -25,7 +25,7 @@ use crate::cpu::{self, Cpu, REACHABLE, apic, entry};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
-use crate::mem::{custody, frames, oracle, tlb};
+use crate::mem::{StackKind, custody, frames, oracle, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::{bug, console, debug, interleave, perturb, record, thread, time, trace};
 use core::fmt;
@@ -184,7 +184,23 @@ fn take_over_memory(answers: &loader::Answers, options: &Options<'_>) -> (u64, u
     taken
 }
 
+/// The image's parts: text, constants, and the data that is not a guard of the boot stack.
 fn image_sections() -> [Section; 5] {
+    let edges = image_edges();
+    let [text, constants, data] = [0, 1, 2].map(|part| (edges[2 * part], edges[2 * part + 1]));
+    let section = |(start, end), access| Section { start, end, access };
+    let [below, boot_stack, above] = stack::leave_guards_out(&section(data, Access::ReadWrite));
+    [section(text, Access::ReadExecute), section(constants, Access::Read), below, boot_stack, above]
+}
+
+/// The addresses of the kernel image.
+pub(crate) fn image_range() -> core::ops::Range<u64> {
+    let edges = image_edges();
+    edges[0]..edges[5]
+}
+
+/// Start and end of text, constants and data.
+fn image_edges() -> [u64; 6] {
     #[cfg(target_os = "none")]
     {
         unsafe extern "C" {
@@ -195,30 +211,31 @@ fn image_sections() -> [Section; 5] {
             static palisade_data_start: u8;
             static palisade_data_end: u8;
         }
-        let section =
-            |start: *const u8, end: *const u8, access| Section { start: start as u64, end: end as u64, access };
-        let data = section(&raw const palisade_data_start, &raw const palisade_data_end, Access::ReadWrite);
-        let [below, boot_stack, above] = stack::leave_guards_out(&data);
         [
-            section(&raw const palisade_text_start, &raw const palisade_text_end, Access::ReadExecute),
-            section(&raw const palisade_rodata_start, &raw const palisade_rodata_end, Access::Read),
-            below,
-            boot_stack,
-            above,
+            &raw const palisade_text_start as u64,
+            &raw const palisade_text_end as u64,
+            &raw const palisade_rodata_start as u64,
+            &raw const palisade_rodata_end as u64,
+            &raw const palisade_data_start as u64,
+            &raw const palisade_data_end as u64,
         ]
     }
     #[cfg(not(target_os = "none"))]
-    [const { Section { start: 0, end: 0, access: Access::Read } }; 5]
+    [0; 6]
 }
 
 /// Maps the stacks that a CPU has besides its threads': one for handlers and the scheduler, one for the idle thread,
 /// and, in `own`, those for #DF, NMI and #MC. All between guards.
 fn give_stacks(cpu: &'static Cpu) {
     let all = || -> Result<(), MapError> {
-        let map = |pages| guarded::map_fresh(pages, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack);
-        cpu.stack_top.set(map(CPU_STACK_PAGES)?.end());
-        for (top, _) in cpu.own_stack_tops.iter().zip(OwnStack::ALL) {
-            top.set(map(OWN_STACK_PAGES)?.end());
+        let map = |pages, kind| {
+            let stack = guarded::map_fresh(pages, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack)?;
+            stack.set_stack_kind(kind, cpu.id());
+            Ok::<_, MapError>(stack.end())
+        };
+        cpu.stack_top.set(map(CPU_STACK_PAGES, StackKind::Interrupt)?);
+        for (top, which) in cpu.own_stack_tops.iter().zip(OwnStack::ALL) {
+            top.set(map(OWN_STACK_PAGES, which.kind())?);
         }
         thread::prepare_idle(cpu)
     };

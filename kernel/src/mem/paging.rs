@@ -20,7 +20,9 @@ use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 const ENTRIES: u64 = 512;
 const LARGE_PAGE: u64 = 2 << 20;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const DEVICES: u64 = 0xffff_e000_0000_0000;
+/// Where device registers are mapped, and the most bytes of them.
+pub(super) const DEVICES: u64 = 0xffff_e000_0000_0000;
+pub(super) const DEVICES_BYTES: u64 = 1 << 32;
 
 /// What a mapping allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(super) struct Root(u64);
 
 /// What an entry holds whose page was unmapped while CPUs may still use the translation: not present, and not free.
 pub(super) const LEAVING: u64 = Flags::BIT_9.bits();
+/// The first address of the upper half; those between the halves are none.
+const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
 /// Entries of a root table that belong to the lower half.
 const LOWER: u64 = ENTRIES / 2;
 
@@ -269,7 +273,7 @@ pub(crate) fn build(
         root.map_linear(section.start, physical, section.end - section.start, section.access, false);
     }
     // Address spaces copy the root's upper half, so all that will ever be in it is there now.
-    for (start, bytes) in [heap::RANGE, slots::RANGE, (DEVICES, 1 << 32)] {
+    for (start, bytes) in [heap::RANGE, slots::RANGE, (DEVICES, DEVICES_BYTES)] {
         for at in (start..start + bytes).step_by(1 << 39) {
             root.create(at, 3).expect("memory for the kernel's page tables");
         }
@@ -337,6 +341,28 @@ pub(crate) fn unmap(address: u64, pages: u64, each: impl FnMut(u64)) {
 /// The physical address behind a page that is mapped by 4 KiB pages.
 pub(crate) fn translate(address: u64) -> Option<PhysAddr> {
     ROOT.lock().translate(address)
+}
+
+/// The physical address behind an address of the kernel's half, by pages of any size. Takes no lock: the kernel's tables are
+/// never freed.
+pub(super) fn walk(address: u64) -> Option<PhysAddr> {
+    let root = ROOT_ADDRESS.load(Ordering::Acquire);
+    if root == 0 || address < UPPER_HALF {
+        return None;
+    }
+    let mut table = root;
+    for level in (1..=4).rev() {
+        let value = entry(table, index(address, level)).load(Ordering::Acquire);
+        if !is_present(value) {
+            return None;
+        }
+        if level == 1 || level < 4 && value & Flags::HUGE_PAGE.bits() != 0 {
+            let size = PAGE_SIZE << (9 * (level - 1));
+            return Some(PhysAddr((value & ADDRESS & !(size - 1)) + address % size));
+        }
+        table = value & ADDRESS;
+    }
+    None
 }
 
 /// Loads this root table on the calling CPU, or the kernel's, under `tag`: drops all translations, or those of the tag,

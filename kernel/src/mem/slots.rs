@@ -5,12 +5,13 @@
 //! hit without a lock. A freed slot is the next one handed out: addresses are reused at once, and a TLB that was not
 //! told shows.
 
-use super::PAGE_SIZE;
+use super::{PAGE_SIZE, StackKind};
 use crate::sync::SpinLock;
 use crate::thread::{PreemptOff, Thread};
 use alloc::boxed::Box;
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use smp::CpuId;
 use spin::Once;
 use wire::record::Guard;
 
@@ -41,6 +42,8 @@ struct Slot {
     guard: AtomicU32,
     /// What is mapped: a [`Kind`].
     kind: AtomicU32,
+    /// What kind of stack: a [`StackKind`] in the lowest byte, the CPU that it belongs to in the next.
+    stack: AtomicU32,
     /// The thread whose stack it is.
     owner: AtomicPtr<Thread>,
 }
@@ -169,6 +172,17 @@ impl SlotId {
         slot.kind.compare_exchange(kind as u32, Kind::Empty as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Says what kind of stack is mapped in it, and which CPU's it is. Until then it is a thread's.
+    pub(crate) fn set_stack_kind(self, kind: StackKind, cpu: CpuId) {
+        self.slot().stack.store(kind as u32 | (cpu.index() as u32) << 8, Ordering::Relaxed);
+    }
+
+    /// What kind of stack is mapped in it, and if it is not a thread's, which CPU's it is.
+    pub(crate) fn stack_kind(self) -> (StackKind, CpuId) {
+        let word = self.slot().stack.load(Ordering::Relaxed) as usize;
+        (StackKind::ALL[word & 0xff], CpuId::new(word >> 8))
+    }
+
     /// The thread whose stack it is.
     pub(crate) fn owner(self) -> Option<&'static Thread> {
         // SAFETY: null, or set by `set_owner` from a `&'static`.
@@ -252,6 +266,7 @@ impl Slot {
             pages: AtomicU32::new(0),
             guard: AtomicU32::new(0),
             kind: AtomicU32::new(Kind::Empty as u32),
+            stack: AtomicU32::new(StackKind::Thread as u32),
             owner: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
@@ -261,6 +276,7 @@ impl Slot {
 pub(crate) fn free(id: SlotId) {
     let slot = id.slot();
     slot.kind.store(Kind::Empty as u32, Ordering::Relaxed);
+    slot.stack.store(StackKind::Thread as u32, Ordering::Relaxed);
     slot.owner.store(core::ptr::null_mut(), Ordering::Relaxed);
     slot.pages.store(0, Ordering::Relaxed);
     let mut free = FREE[id.class()].lock();

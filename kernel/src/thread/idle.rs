@@ -7,7 +7,7 @@ use crate::cpu::{self, Cpu};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::Kind;
-use crate::mem::{custody, tlb};
+use crate::mem::{StackKind, custody, tlb};
 use crate::trace::{Event, emit};
 use core::sync::atomic::{Ordering, fence};
 use x86_64::instructions::interrupts;
@@ -21,6 +21,7 @@ const STACK_PAGES: u64 = 4;
 /// [`MapError`] if there is no memory for the stack.
 pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
     let stack = guarded::map_fresh(STACK_PAGES, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack)?;
+    stack.set_stack_kind(StackKind::Idle, cpu.id());
     cpu.idle.set_name("idle");
     super::register(&cpu.idle);
     cpu.idle.set_number(cpu.id().index() as u32 + 1);

@@ -98,7 +98,7 @@ pub struct JoinHandle<T> {
 
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with_name(|name| f.write_str(name))
+        f.write_str(self.name().as_str())
     }
 }
 

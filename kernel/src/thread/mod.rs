@@ -19,6 +19,7 @@ mod builder;
 mod exit;
 mod idle;
 mod join;
+pub(crate) mod name;
 pub(crate) mod pending;
 pub(crate) mod queue;
 mod shield;
@@ -29,6 +30,7 @@ mod table;
 pub use builder::{Builder, SpawnError, spawn};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
 pub use join::{Death, Fault, FaultKind, JoinHandle};
+pub use name::Name;
 pub(crate) use shield::HEADROOM;
 pub use shield::{PreemptOff, Shield};
 pub use sleep::sleep;
@@ -53,9 +55,8 @@ use crate::sync::SpinLock;
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
-
+use name::NameCell;
 use smp::space::SpaceId;
-use wire::debug::NAME;
 
 /// The states in the picture above.
 pub(crate) mod state {
@@ -103,7 +104,7 @@ pub struct Thread {
     payload: UnsafeCell<Option<Box<dyn builder::Payload>>>,
     /// Who still needs the object: the handle, and the stack until it is reaped.
     users: AtomicU32,
-    name: SpinLock<([u8; NAME], usize)>,
+    name: NameCell,
     /// The next of all thread objects.
     all_link: AtomicPtr<Thread>,
 }
@@ -135,7 +136,7 @@ impl Thread {
             join: SpinLock::new("join", join::Join::new()),
             payload: UnsafeCell::new(None),
             users: AtomicU32::new(0),
-            name: SpinLock::new("thread name", ([0; NAME], 0)),
+            name: NameCell::new(),
             all_link: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
@@ -153,9 +154,7 @@ impl Thread {
 
     /// Offsets of the bytes of the name and of their number.
     pub(crate) fn name_offsets(&self) -> (u64, u64) {
-        let name = self.name.lock();
-        let from = |field: *const u8| (field as u64) - core::ptr::from_ref(self) as u64;
-        (from((&raw const name.0).cast()), from((&raw const name.1).cast()))
+        self.name.offsets_from(core::ptr::from_ref(self) as u64)
     }
 
     /// The number by which traces know it.
@@ -211,28 +210,12 @@ impl Thread {
     }
 
     fn set_name(&self, name: &str) {
-        let mut kept = self.name.lock();
-        let length = (0..=name.len().min(NAME)).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
-        kept.0[..length].copy_from_slice(&name.as_bytes()[..length]);
-        kept.1 = length;
+        self.name.set(&Name::new(name));
     }
 
-    /// Its name, by value: for use where no lock may be held.
-    pub(crate) fn name_bytes(&self) -> ([u8; NAME], usize) {
-        *self.name.lock()
-    }
-
-    /// Runs `f` on its name.
-    pub(crate) fn with_name<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        let (bytes, length) = *self.name.lock();
-        f(core::str::from_utf8(&bytes[..length]).unwrap_or("?"))
-    }
-
-    /// Its name when locks cannot be relied on: a CPU has panicked and stopped all others.
-    pub(crate) fn with_name_in_panic<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        // SAFETY: no other CPU runs; a name that was being written is still bytes.
-        let (bytes, length) = unsafe { *self.name.steal() };
-        f(core::str::from_utf8(&bytes[..length.min(NAME)]).unwrap_or("?"))
+    /// Its name, by value. Takes no lock.
+    pub(crate) fn name(&self) -> Name {
+        self.name.get()
     }
 }
 

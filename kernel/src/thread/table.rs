@@ -56,10 +56,9 @@ pub fn for_each(mut f: impl FnMut(u32, &str, &'static str, u32, u32)) {
     while let Some(thread) = unsafe { at.as_ref() } {
         let state = thread.state.load(Ordering::Relaxed);
         if state != state::FREE {
-            let (bytes, length) = thread.name_bytes();
-            let name = core::str::from_utf8(&bytes[..length]).unwrap_or("?");
+            let name = thread.name();
             let (cpu, users) = (thread.last_cpu.load(Ordering::Relaxed), thread.users.load(Ordering::Relaxed));
-            f(thread.number(), name, wire::debug::STATES[usize::from(state).min(4)], cpu, users);
+            f(thread.number(), name.as_str(), wire::debug::STATES[usize::from(state).min(4)], cpu, users);
         }
         at = thread.all_link.load(Ordering::Relaxed);
     }

@@ -82,12 +82,11 @@ pub(crate) fn tell(thread: &Thread, fault: &Fault, cpu: CpuId, backtrace: &Backt
         FaultKind::Guard(guard, distance) => Some((guard, distance)),
         _ => None,
     };
-    let (bytes, length) = thread.name_bytes();
-    let name = core::str::from_utf8(&bytes[..length]).unwrap_or("?");
+    let name = thread.name();
     println!("{cpu}: thread '{name}' ended by {fault}\n    backtrace{backtrace}");
     record::send(&Record::Fault {
         cpu: cpu.index() as u16,
-        thread: name,
+        thread: name.as_str(),
         guard: guard.map(|(guard, _)| guard),
         address: fault.address,
         distance: guard.map_or(0, |(_, distance)| distance),

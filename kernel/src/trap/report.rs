@@ -107,12 +107,12 @@ pub(super) unsafe fn others(me: &Cpu) {
 /// No other CPU prints.
 pub(super) unsafe fn tell(cpu: &Cpu, state: &str, interrupts: u32, backtrace: &[u64]) {
     let thread = cpu.current();
-    thread.with_name_in_panic(|name| {
-        let state = CpuState {
+    let name = thread.name();
+    let state = CpuState {
             cpu: cpu.id().index() as u32,
             state,
             thread: thread.number(),
-            name,
+            name: name.as_str(),
             interrupts,
             masked: cpu.irq_off_depth.get(),
             preempt_off: thread.preempt_count(),
@@ -125,5 +125,4 @@ pub(super) unsafe fn tell(cpu: &Cpu, state: &str, interrupts: u32, backtrace: &[
         };
         // SAFETY: by the caller's promise.
         unsafe { crate::console::write_in_panic(format_args!("{state}\n")) }
-    });
 }
