@@ -184,8 +184,61 @@ pub const ALL: &[GuestTest] = &[
     ),
     holds("guards::ending-itself-with-no-stack-left", "run=test test=a-thread-can-end-itself-with-no-stack-left"),
     holds("guards::a-wild-pointer-is-no-overflow", "run=test test=a-wild-pointer-is-no-overflow"),
-    holds("guards::the-cpus-own-stacks", "run=test test=the-cpus-own-stacks-are-guarded"),
     holds("guards::interrupts-at-the-edge", "run=test test=interrupts-at-the-edge-of-the-stack-are-not-lost"),
+    // Stacks of every kind.
+    holds("guards::of-stacks-of-all-sizes", "run=test test=threads-stacks-of-all-sizes-are-exact-to-the-byte"),
+    holds("guards::the-cpus-own-stacks-on-1-cpu", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte").smp(1),
+    holds("guards::the-cpus-own-stacks-on-2-cpus", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte").smp(2),
+    holds("guards::the-cpus-own-stacks", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte"),
+    holds("guards::the-cpus-own-stacks-on-8-cpus", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte").smp(8),
+    holds("guards::of-other-stacks", "run=test test=who-touches-another-stacks-guard-has-not-overflowed"),
+    holds("guards::a-worker-faults-twice", "run=test test=a-worker-faults-twice-and-works-in-between"),
+    holds("guards::a-rain-of-nmis-on-1-cpu", "run=test test=nmis-rain-on-threads-that-overflow").smp(1),
+    holds("guards::a-rain-of-nmis", "run=test test=nmis-rain-on-threads-that-overflow"),
+    holds("guards::a-rain-of-nmis-on-8-cpus", "run=test test=nmis-rain-on-threads-that-overflow").smp(8),
+    test(
+        "guards::the-interrupt-stack-overflows",
+        "run=test test=an-overflow-of-the-interrupt-stack",
+        Expect::Fail("double fault in the kernel: overflow of the interrupt stack of CPU 3: "),
+    ),
+    test(
+        "guards::the-interrupt-stack-overflows-on-1-cpu",
+        "run=test test=an-overflow-of-the-interrupt-stack",
+        Expect::Fail("double fault in the kernel: overflow of the interrupt stack of CPU 0: "),
+    )
+    .smp(1),
+    test(
+        "guards::the-nmi-stack-overflows",
+        "run=test test=an-overflow-of-the-nmi-stack",
+        Expect::Fail("double fault in the kernel: overflow of the NMI stack of CPU 1: "),
+    )
+    .smp(2),
+    test(
+        "guards::the-double-fault-stack-overflows",
+        "run=test test=an-overflow-of-the-double-fault-stack",
+        Expect::Fail("double fault in the kernel: overflow of the #DF stack of CPU 3: "),
+    ),
+    test(
+        "guards::the-machine-check-stack-overflows",
+        "run=test test=an-overflow-of-the-machine-check-stack",
+        Expect::Fail("double fault in the kernel: overflow of the #MC stack of CPU 7: "),
+    )
+    .smp(8),
+    test(
+        "guards::the-idle-stack-overflows",
+        "run=test test=an-overflow-of-the-idle-stack",
+        Expect::Fail("double fault in the kernel: overflow of the idle stack of CPU 3: "),
+    ),
+    sees(
+        "guards::the-boot-stack-overflows",
+        "run=test test=boot bug=boot-overflow",
+        "double fault in the kernel: overflow of the boot stack of CPU 0: ",
+    ),
+    holds("stacks::owners", "run=test test=every-address-has-its-owner"),
+    holds("stacks::physical-addresses", "run=test test=every-mapped-address-has-its-physical-one"),
+    holds("stacks::watermarks", "run=test test=watermarks-tell-what-was-used watermark=on"),
+    holds("stacks::without-watermarks", "run=test test=without-watermarks-there-is-a-bound"),
+    holds("stacks::watermarks-under-stress", "run=stress rounds=3 seed=4 watermark=on"),
     holds("edges::kernel-calls-at-every-distance", "run=test test=kernel-calls-at-every-distance-from-the-edge"),
     holds(
         "edges::kernel-calls-at-every-distance-lossless",

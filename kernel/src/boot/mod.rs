@@ -22,17 +22,18 @@ pub(crate) mod stack;
 
 use crate::cpu::descriptors::OwnStack;
 use crate::cpu::{self, Cpu, REACHABLE, apic, entry};
-use crate::mem::guarded::{self, Fill, MapError};
+use crate::mem::guarded::{self, MapError};
 use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
 use crate::mem::{StackKind, custody, frames, oracle, tlb};
 use crate::sync::irq::IrqsOff;
-use crate::{bug, console, debug, interleave, perturb, record, thread, time, trace};
+use crate::thread::watermark;
+use crate::{bug, console, debug, interleave, misdeed, perturb, record, thread, time, trace};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::{CpuId, CpuSet, MAX_CPUS};
 use spin::Once;
-use wire::cmdline::Trace;
+use wire::cmdline::{Bug, Trace};
 use wire::{Options, Record, exit};
 use x86_64::instructions::{hlt, interrupts, port::Port};
 
@@ -82,7 +83,11 @@ unsafe extern "C" fn start() -> ! {
     let answers = loader::answers().unwrap_or_else(|missing| unusable(format_args!("boot loader: {missing}")));
     let options = read_command_line(answers.cmdline);
     let (memory, set_aside) = take_over_memory(&answers, options);
+    watermark::init(options.watermark);
     give_stacks(cpu);
+    if bug::armed(Bug::BootOverflow) {
+        misdeed::recurse_for_ever();
+    }
     cpu.stats.allocate();
 
     let irqs = IrqsOff::new();
@@ -229,7 +234,7 @@ fn image_edges() -> [u64; 6] {
 fn give_stacks(cpu: &'static Cpu) {
     let all = || -> Result<(), MapError> {
         let map = |pages, kind| {
-            let stack = guarded::map_fresh(pages, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack)?;
+            let stack = guarded::map_fresh(pages, 1, watermark::fill(), Access::ReadWrite, Kind::Stack)?;
             stack.set_stack_kind(kind, cpu.id());
             Ok::<_, MapError>(stack.end())
         };

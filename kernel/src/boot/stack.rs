@@ -69,7 +69,10 @@ pub(super) fn leave_guards_out(section: &Section) -> [Section; 3] {
 pub(super) fn assert_intact() {
     let (start, _) = bounds();
     let words = (start - GUARD as u64..start).step_by(8);
-    assert!(words.into_iter().all(|at| probe::read(at) == Some(0)), "the boot stack was too small before its guards were there");
+    assert!(
+        words.into_iter().all(|at| probe::read(at) == Some(0)),
+        "the boot stack was too small before its guards were there"
+    );
 }
 
 /// The first CPU's first instructions.

@@ -41,15 +41,8 @@ pub enum StackKind {
 
 impl StackKind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
-        Self::Thread,
-        Self::Idle,
-        Self::Interrupt,
-        Self::DoubleFault,
-        Self::Nmi,
-        Self::MachineCheck,
-        Self::Boot,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Thread, Self::Idle, Self::Interrupt, Self::DoubleFault, Self::Nmi, Self::MachineCheck, Self::Boot];
 
     /// The name in reports: `the NMI stack`.
     #[must_use]

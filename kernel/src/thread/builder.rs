@@ -1,11 +1,11 @@
 //! Spawning: a builder in the shape of `std::thread::Builder`.
 
 use super::exit::Left;
-use super::{JoinHandle, PreemptOff, Shield, Thread, exit, reap, state, switch, table};
+use super::{JoinHandle, PreemptOff, Shield, Thread, exit, reap, state, switch, table, watermark};
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
-use crate::mem::guarded::{self, Fill, MapError};
+use crate::mem::guarded::{self, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};
 use crate::mem::{AddressSpace, custody, oracle, space};
@@ -192,7 +192,8 @@ impl<'n> Builder<'n> {
     }
 
     fn stack(&self) -> Result<SlotId, MapError> {
-        let map = || guarded::map_fresh(self.stack_pages, self.guard_pages, Fill::AsIs, Access::ReadWrite, Kind::Stack);
+        let fill = watermark::fill();
+        let map = || guarded::map_fresh(self.stack_pages, self.guard_pages, fill, Access::ReadWrite, Kind::Stack);
         match map() {
             // Memory that only waits to be reaped is not missing.
             Err(MapError::OutOfFrames | MapError::OutOfAddresses)

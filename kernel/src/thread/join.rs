@@ -1,9 +1,10 @@
 //! Handles: waiting for a thread's end, asking for it, and learning how it came.
 
 use super::exit::Left;
-use super::{Shield, Thread, state, switch, table};
+use super::{Shield, Thread, Watermark, state, switch, table};
 use crate::bug;
 use crate::cpu;
+use crate::mem::{Owner, PAGE_SIZE};
 use crate::sync::SpinLock;
 use crate::trace::{Event, emit};
 use alloc::sync::Arc;
@@ -58,8 +59,14 @@ pub struct Fault {
     pub kind: FaultKind,
     /// The address that was touched, for those that touch one.
     pub address: u64,
+    /// What lies there; `None` for nothing.
+    pub there: Option<Owner>,
     /// The instruction that did it.
     pub rip: u64,
+    /// How much of the stack in use was ever used until then.
+    pub used: Watermark,
+    /// That stack's size, in bytes.
+    pub stack_bytes: u32,
 }
 
 /// Kinds of faults.
@@ -75,17 +82,33 @@ pub enum FaultKind {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, address, rip } = self;
+        let Self { kind, address, there, rip, used, stack_bytes } = self;
         match kind {
-            FaultKind::Guard(Guard::Front, distance) => {
-                write!(f, "stack overflow: {address:#x} is {distance} bytes below the stack, at rip {rip:#x}")
+            FaultKind::Guard(guard, distance) => {
+                let (what, side, which) = match guard {
+                    Guard::Front => ("overflow", "below", "front"),
+                    Guard::Rear => ("underflow", "above", "rear"),
+                };
+                match there {
+                    Some(Owner::Cpu { cpu, kind, .. }) => write!(f, "{what} of the {kind} stack of {cpu}")?,
+                    _ => write!(f, "stack {what}")?,
+                }
+                write!(
+                    f,
+                    ": {address:#x} is {distance} bytes {side} the stack, in its {which} guard, at rip {rip:#x}"
+                )?;
             }
-            FaultKind::Guard(Guard::Rear, distance) => {
-                write!(f, "stack underflow: {address:#x} is {distance} bytes above the stack, at rip {rip:#x}")
+            FaultKind::Page => {
+                write!(f, "page fault at {address:#x}, ")?;
+                match there {
+                    Some(owner) => write!(f, "{owner}, at rip {rip:#x}")?,
+                    None if *address < PAGE_SIZE => write!(f, "in the null page, at rip {rip:#x}")?,
+                    None => write!(f, "where nothing is, at rip {rip:#x}")?,
+                }
             }
-            FaultKind::Page => write!(f, "page fault at {address:#x}, rip {rip:#x}"),
-            FaultKind::Exception(vector) => write!(f, "exception {vector} at rip {rip:#x}"),
+            FaultKind::Exception(vector) => write!(f, "exception {vector} at rip {rip:#x}")?,
         }
+        write!(f, "; {used} of {stack_bytes} bytes of the stack were used")
     }
 }
 
@@ -111,6 +134,10 @@ impl<T> fmt::Debug for SpinLock<T> {
 impl<T> JoinHandle<T> {
     pub(super) const fn new(thread: &'static Thread, value: Arc<SpinLock<Option<T>>>) -> Self {
         Self { thread, value }
+    }
+
+    pub(super) const fn thread(&self) -> &'static Thread {
+        self.thread
     }
 
     /// Waits for the thread's end. When this returns, no CPU stands on the thread's stack, and the thread's object may

@@ -26,6 +26,7 @@ mod shield;
 mod sleep;
 pub(crate) mod switch;
 mod table;
+pub(crate) mod watermark;
 
 pub use builder::{Builder, SpawnError, spawn};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
@@ -36,6 +37,7 @@ pub use shield::{PreemptOff, Shield};
 pub use sleep::sleep;
 pub use switch::{park, yield_now};
 pub use table::{for_each, live};
+pub use watermark::{NoWatermark, Watermark, for_each_watermark, watermark};
 
 pub(crate) use builder::set_defaults;
 /// CPUs that say that they have nothing to run.

@@ -11,7 +11,7 @@ const WORDS: usize = NAME / 8;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     bytes: [u8; NAME],
-    length: usize,
+    length: u8,
 }
 
 impl Name {
@@ -21,13 +21,13 @@ impl Name {
         let length = (0..=name.len().min(NAME)).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
         let mut bytes = [0; NAME];
         bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-        Self { bytes, length }
+        Self { bytes, length: length as u8 }
     }
 
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..self.length]).unwrap_or("?")
+        core::str::from_utf8(&self.bytes[..self.length.into()]).unwrap_or("?")
     }
 }
 
@@ -60,7 +60,7 @@ impl NameCell {
         for (word, bytes) in self.words.iter().zip(name.bytes.as_chunks().0) {
             word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
-        self.length.store(name.length, Ordering::Relaxed);
+        self.length.store(name.length.into(), Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> Name {
@@ -68,7 +68,7 @@ impl NameCell {
         for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(&self.words) {
             *to = word.load(Ordering::Relaxed).to_ne_bytes();
         }
-        Name { bytes, length: self.length.load(Ordering::Relaxed).min(NAME) }
+        Name { bytes, length: self.length.load(Ordering::Relaxed).min(NAME) as u8 }
     }
 
     /// Offsets of the bytes and of their number, from `base` on.
@@ -84,8 +84,12 @@ mod tests {
     #[test]
     fn a_name_comes_back_cut_between_characters() {
         let cell = NameCell::new();
-        for (given, kept) in [("", ""), ("main", "main"), ("äöüäöüäöüäöüä", "äöüäöüäöüäöü"), ("x23456789012345678901234ü", "x23456789012345678901234")]
-        {
+        for (given, kept) in [
+            ("", ""),
+            ("main", "main"),
+            ("äöüäöüäöüäöüä", "äöüäöüäöüäöü"),
+            ("x23456789012345678901234ü", "x23456789012345678901234"),
+        ] {
             cell.set(&Name::new(given));
             assert_eq!(cell.get().as_str(), kept);
         }

@@ -11,6 +11,7 @@ mod mappings;
 mod scheduling;
 mod shootdown;
 mod spaces;
+mod stacks;
 mod tracing;
 
 use crate::account::Account;
@@ -25,6 +26,7 @@ type Test = (&'static str, fn(&Context));
 const TESTS: &[&[Test]] = &[
     machine::TESTS,
     guards::TESTS,
+    stacks::TESTS,
     exits::TESTS,
     scheduling::TESTS,
     mappings::TESTS,
