@@ -13,7 +13,7 @@
 //!   the other CPUs, one after the other  ──▶
 //!   thread `main`; timer; idle
 //! ```
-//! The boot loader's stacks are left at once ([`stack`]), for guarded ones, which are left for good at the end of the list.
+//! The boot loader's stacks are left at once, for guarded ones, which are left for good at the end of the list.
 //! Memory that the boot loader marks as reclaimable is not reclaimed: its answers, and the command line in them, stay
 //! where they are.
 

@@ -1,13 +1,5 @@
 //! What an address belongs to, and which physical address is behind it: [`owner_of`] and [`translate`]. Both take no lock, so
 //! fault handlers and the NMI's use them.
-//!
-//! ```no_run
-//! use kernel::mem::{Owner, owner_of};
-//! let (start, _) = kernel::thread::stack_bounds();
-//! if let Some(Owner::Thread { number, name, hit }) = owner_of(start - 1) {
-//!     kernel::println!("the byte below the stack of thread {number}, '{name}': {:?}", hit.region);
-//! }
-//! ```
 
 use super::paging::{self, DEVICES, DEVICES_BYTES};
 use super::slots::{self, Hit, Kind, Region, SlotId};
@@ -142,6 +134,15 @@ impl fmt::Display for Owner {
 /// What `address` belongs to; `None` if to nobody, or if it is in the lower half, where address spaces are.
 ///
 /// Takes no lock. Of stacks and mappings that come and go meanwhile it tells what was there at some moment of the call.
+///
+/// ```no_run
+/// use kernel::mem::{Owner, owner_of};
+/// let (start, _) = kernel::thread::stack_bounds();
+/// if let Some(Owner::Thread { number, name, hit }) = owner_of(start - 1) {
+///     kernel::println!("the byte below the stack of thread {number}, '{name}': {:?}", hit.region);
+/// }
+/// assert_eq!(owner_of(0), None);
+/// ```
 #[must_use]
 pub fn owner_of(address: u64) -> Option<Owner> {
     if let Some(hit) = boot::stack::classify(address) {

@@ -34,6 +34,7 @@ use wire::cmdline::Bug;
 
 /// How a thread came to its end.
 #[derive(Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "made by exception handlers, which have no heap")]
 pub(crate) enum Left {
     Returned,
     Exited,
@@ -91,8 +92,8 @@ pub fn set_exit_delay(iterations: u32) {
 pub(crate) fn end(how: Left) -> ! {
     let thread = cpu::current();
     thread.shields.set(thread.shields.get() + 1);
-    let how = *thread.join.lock().left.get_or_insert(how);
-    emit(Event::End { how: how.code() });
+    let how = thread.join.lock().left.get_or_insert(how).code();
+    emit(Event::End { how });
     DYING.fetch_add(1, Ordering::Relaxed);
     // For good: undone when the object is used again.
     core::mem::forget(PreemptOff::new());
