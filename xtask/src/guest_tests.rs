@@ -196,6 +196,7 @@ pub const ALL: &[GuestTest] = &[
     holds("guards::a-rain-of-nmis-on-1-cpu", "run=test test=nmis-rain-on-threads-that-overflow").smp(1),
     holds("guards::a-rain-of-nmis", "run=test test=nmis-rain-on-threads-that-overflow"),
     holds("guards::a-rain-of-nmis-on-8-cpus", "run=test test=nmis-rain-on-threads-that-overflow").smp(8),
+    holds("guards::a-rain-of-nmis-on-a-broken-frame", "run=test test=nmis-rain-on-a-broken-frame-pointer"),
     test(
         "guards::the-interrupt-stack-overflows",
         "run=test test=an-overflow-of-the-interrupt-stack",

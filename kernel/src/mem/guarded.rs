@@ -234,13 +234,6 @@ pub fn peek(address: u64) -> Option<u64> {
     probe::read(address)
 }
 
-/// How many bytes of a stack, from its end down to the lowest word that is not zero, were ever used, if it was handed out as
-/// zeros. It may go away meanwhile; what is gone counts as unused. One read for each unused word.
-pub(crate) fn used(start: u64, end: u64) -> u64 {
-    let lowest = (start..end).step_by(8).find(|at| probe::read(*at).is_some_and(|word| word != 0));
-    lowest.map_or(0, |at| end - at)
-}
-
 /// Maps fresh frames in a fresh slot.
 pub(crate) fn map_fresh(pages: u64, guard: u64, fill: Fill, access: Access, kind: Kind) -> Result<SlotId, MapError> {
     if pages == 0 || guard == 0 {

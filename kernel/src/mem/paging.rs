@@ -5,6 +5,11 @@
 //! and all of the lower half are not mapped. No entry is global, so that a load of CR3 flushes everything (Zircon once
 //! left global entries behind).
 
+mod walk;
+
+pub(crate) use walk::may_be_mapped;
+pub(super) use walk::walk;
+
 use super::frames::{self, FrameList, OutOfFrames};
 use super::{PAGE_SIZE, PhysAddr, heap, slots, tags};
 use crate::bug;
@@ -54,8 +59,6 @@ pub(super) struct Root(u64);
 
 /// What an entry holds whose page was unmapped while CPUs may still use the translation: not present, and not free.
 pub(super) const LEAVING: u64 = Flags::BIT_9.bits();
-/// The first address of the upper half; those between the halves are none.
-const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
 /// Entries of a root table that belong to the lower half.
 const LOWER: u64 = ENTRIES / 2;
 
@@ -341,28 +344,6 @@ pub(crate) fn unmap(address: u64, pages: u64, each: impl FnMut(u64)) {
 /// The physical address behind a page that is mapped by 4 KiB pages.
 pub(crate) fn translate(address: u64) -> Option<PhysAddr> {
     ROOT.lock().translate(address)
-}
-
-/// The physical address behind an address of the kernel's half, by pages of any size. Takes no lock: the kernel's tables are
-/// never freed.
-pub(super) fn walk(address: u64) -> Option<PhysAddr> {
-    let root = ROOT_ADDRESS.load(Ordering::Acquire);
-    if root == 0 || address < UPPER_HALF {
-        return None;
-    }
-    let mut table = root;
-    for level in (1..=4).rev() {
-        let value = entry(table, index(address, level)).load(Ordering::Acquire);
-        if !is_present(value) {
-            return None;
-        }
-        if level == 1 || level < 4 && value & Flags::HUGE_PAGE.bits() != 0 {
-            let size = PAGE_SIZE << (9 * (level - 1));
-            return Some(PhysAddr((value & ADDRESS & !(size - 1)) + address % size));
-        }
-        table = value & ADDRESS;
-    }
-    None
 }
 
 /// Loads this root table on the calling CPU, or the kernel's, under `tag`: drops all translations, or those of the tag,

@@ -7,8 +7,8 @@
 
 use super::{JoinHandle, Name, Thread, shield, table};
 use crate::cpu;
-use crate::mem::guarded::{self, Fill};
 use crate::mem::slots::SlotId;
+use crate::mem::{Fill, probe};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -62,11 +62,18 @@ pub(crate) fn fill() -> Fill {
     if KEPT.load(Ordering::Relaxed) { Fill::Zeros } else { Fill::AsIs }
 }
 
+/// How many bytes of a stack, from its end down to the lowest word that is not zero, were ever used, if all that was not is
+/// zeros. The stack may go away meanwhile; what is gone counts as unused. Takes no lock; one read for each unused word.
+pub(crate) fn used(start: u64, end: u64) -> u64 {
+    let lowest = (start..end).step_by(8).find(|at| probe::read(*at).is_some_and(|word| word != 0));
+    lowest.map_or(0, |at| end - at)
+}
+
 /// The watermark of a stack of these bounds whose stack pointer is, or was, `rsp`. Takes no lock.
 pub(crate) fn of_stack((start, end): (u64, u64), rsp: u64) -> Watermark {
     let by_rsp = end - rsp.clamp(start, end);
     if KEPT.load(Ordering::Relaxed) {
-        Watermark::Bytes(guarded::used(start, end).max(by_rsp))
+        Watermark::Bytes(used(start, end).max(by_rsp))
     } else {
         Watermark::AtLeast(by_rsp)
     }
@@ -103,7 +110,7 @@ fn of_thread(thread: &Thread) -> Result<Watermark, NoWatermark> {
     if core::ptr::eq(thread, cpu::current()) {
         return Ok(watermark());
     }
-    let used = guarded::used(stack.start(), stack.end());
+    let used = used(stack.start(), stack.end());
     // A stack is left before it is unmapped, and before another thread gets it: what is still the thread's was all the time.
     if thread.stack().map(SlotId::into_bits) == Some(stack.into_bits()) {
         Ok(Watermark::Bytes(used))

@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("who-touches-another-stacks-guard-has-not-overflowed", others_guards),
     ("a-worker-faults-twice-and-works-in-between", faults_twice),
     ("nmis-rain-on-threads-that-overflow", nmis),
+    ("nmis-rain-on-a-broken-frame-pointer", nmis_on_broken_frame),
     ("every-address-has-its-owner", owners),
     ("every-mapped-address-has-its-physical-one", physical),
     ("watermarks-tell-what-was-used", watermarks),
@@ -167,6 +168,20 @@ fn nmis(context: &Context) {
     }
     DONE.store(true, Ordering::Release);
     check(rain.is_ok_and(|handle| handle.join().is_ok()), "the rain ends", format_args!("it does not"));
+}
+
+/// The NMI's own look at the stack finds no chain, and does not fault over it.
+fn nmis_on_broken_frame(context: &Context) {
+    let cpu = CpuId::new(context.cpus.len() - 1);
+    for rbp in [0x1234_5678_9abc_def0, 0xffff_d000_0000_0000, 0xffff_ffff_ffff_fff8] {
+        let spins = Builder::new().name("broken").on(cpu).spawn(move || misdeed::spin_with_frame_pointer(rbp));
+        let Ok(spins) = spins else { return };
+        thread::sleep(Duration::from_millis(20));
+        (0..20_000).for_each(|_| misdeed::nmi(cpu));
+        spins.abort();
+        let end = spins.join();
+        check(end == Err(Death::Aborted), "an NMI leaves all as it was", format_args!("{end:?}"));
+    }
 }
 
 fn owners(_: &Context) {
