@@ -177,7 +177,9 @@ fn nmis_on_broken_frame(context: &Context) {
         let spins = Builder::new().name("broken").on(cpu).spawn(move || misdeed::spin_with_frame_pointer(rbp));
         let Ok(spins) = spins else { return };
         thread::sleep(Duration::from_millis(20));
-        (0..20_000).for_each(|_| misdeed::nmi(cpu));
+        let rain = move || (0..20_000).for_each(|_| misdeed::nmi(cpu));
+        let clouds = context.cpus.without(cpu).map(|from| Builder::new().name("rain").on(from).spawn(rain));
+        clouds.collect::<Vec<_>>().into_iter().flatten().for_each(|cloud| drop(cloud.join()));
         spins.abort();
         let end = spins.join();
         check(end == Err(Death::Aborted), "an NMI leaves all as it was", format_args!("{end:?}"));
