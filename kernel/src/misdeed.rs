@@ -3,7 +3,7 @@
 mod ambush;
 
 pub(crate) use ambush::passes;
-pub use ambush::{nmi, overflow};
+pub use ambush::{Deed, ambush, nmi};
 
 use crate::cpu;
 use crate::mem::{Owner, Region, StackKind, owner_of, probe};
@@ -35,7 +35,7 @@ pub fn write_above_stack(distance: u64) {
     unsafe { ((end + distance - 1) as *mut u8).write_volatile(1) }
 }
 
-/// Writes a byte into a guard, anybody's: the calling thread dies of it.
+/// Writes a byte into a guard, anybody's: the calling thread dies of it, the machine if a handler calls.
 ///
 /// # Panics
 /// If `address` is in no guard.

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub enum Expect {
     /// Every promise held.
     Pass,
-    /// A promise broke, and the guest said this.
+    /// A promise broke, and the guest said this in one line; an ellipsis stands for anything.
     Fail(&'static str),
     /// The guest refused to run, and said this.
     CannotRun(&'static str),
@@ -106,6 +106,11 @@ const fn sees(name: &'static str, words: &'static str, says: &'static str) -> Gu
     let mut test = test(name, words, Expect::Fail(says));
     test.kind = Kind::SeededBugs;
     test
+}
+
+/// A CPU writes a byte beside a stack of its own, while it is on it, and what the guest says of it.
+const fn beside(name: &'static str, words: &'static str, says: &'static str) -> GuestTest {
+    test(name, words, Expect::Fail(says)).smp(2)
 }
 
 /// All of them.
@@ -229,6 +234,56 @@ pub const ALL: &[GuestTest] = &[
         "guards::the-idle-stack-overflows",
         "run=test test=an-overflow-of-the-idle-stack",
         Expect::Fail("double fault in the kernel: overflow of the idle stack of CPU 3: "),
+    ),
+    beside(
+        "guards::one-byte-below-the-interrupt-stack",
+        "run=test test=a-write-below-the-interrupt-stack",
+        "kernel: overflow of the interrupt stack of CPU 1: … is 1 bytes below the stack, in its front guard",
+    ),
+    beside(
+        "guards::one-byte-above-the-interrupt-stack",
+        "run=test test=a-write-above-the-interrupt-stack",
+        "kernel: underflow of the interrupt stack of CPU 1: … is 1 bytes above the stack, in its rear guard",
+    ),
+    beside(
+        "guards::one-byte-below-the-nmi-stack",
+        "run=test test=a-write-below-the-nmi-stack",
+        "kernel: overflow of the NMI stack of CPU 1: … is 1 bytes below the stack, in its front guard",
+    ),
+    beside(
+        "guards::one-byte-above-the-nmi-stack",
+        "run=test test=a-write-above-the-nmi-stack",
+        "kernel: underflow of the NMI stack of CPU 1: … is 1 bytes above the stack, in its rear guard",
+    ),
+    beside(
+        "guards::one-byte-below-the-double-fault-stack",
+        "run=test test=a-write-below-the-double-fault-stack",
+        "kernel: overflow of the #DF stack of CPU 1: … is 1 bytes below the stack, in its front guard",
+    ),
+    beside(
+        "guards::one-byte-above-the-double-fault-stack",
+        "run=test test=a-write-above-the-double-fault-stack",
+        "kernel: underflow of the #DF stack of CPU 1: … is 1 bytes above the stack, in its rear guard",
+    ),
+    beside(
+        "guards::one-byte-below-the-machine-check-stack",
+        "run=test test=a-write-below-the-machine-check-stack",
+        "kernel: overflow of the #MC stack of CPU 1: … is 1 bytes below the stack, in its front guard",
+    ),
+    beside(
+        "guards::one-byte-above-the-machine-check-stack",
+        "run=test test=a-write-above-the-machine-check-stack",
+        "kernel: underflow of the #MC stack of CPU 1: … is 1 bytes above the stack, in its rear guard",
+    ),
+    beside(
+        "guards::one-byte-below-the-idle-stack",
+        "run=test test=a-write-below-the-idle-stack",
+        "kernel: overflow of the idle stack of CPU 1: … is 1 bytes below the stack, in its front guard",
+    ),
+    beside(
+        "guards::one-byte-above-the-idle-stack",
+        "run=test test=a-write-above-the-idle-stack",
+        "kernel: underflow of the idle stack of CPU 1: … is 1 bytes above the stack, in its rear guard",
     ),
     sees(
         "guards::the-boot-stack-overflows",

@@ -1,26 +1,37 @@
-//! Handlers that run off the end of the stack they are on. Each stack of a CPU is overflowed by the code that runs there,
-//! and the machine panics.
+//! Handlers that run off the end of the stack they are on, or write beside it. To each stack of a CPU it is done by the code
+//! that runs there, and the machine panics.
 
-use super::recurse_for_ever;
+use super::{recurse_for_ever, write_to_guard};
 use crate::cpu::apic::{self, vector};
 use crate::cpu::{self, Cpu};
-use crate::mem::StackKind;
+use crate::mem::{StackKind, owner_of};
 use crate::sync::irq::IrqsOff;
 use core::sync::atomic::{AtomicU32, Ordering};
 use smp::CpuId;
 
+/// What is done to a stack by the code that runs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// It is overflowed, by recursion.
+    Overflow,
+    /// The byte below it is written.
+    WriteBelow,
+    /// The byte above it is written.
+    WriteAbove,
+}
+
 const NOWHERE: u32 = u32::MAX;
-/// The stack whose next user overflows it: its kind in the lowest byte, the CPU above.
+/// The stack whose next user does it: the kind in the lowest byte, the CPU in the next, the deed above.
 static WAITS_ON: AtomicU32 = AtomicU32::new(NOWHERE);
 
-/// Overflows the stack of this kind, of the CPU on which the calling thread runs, which is pinned there; an interrupt
-/// handler, an NMI, and the idle thread are asked to, of whichever `cpu`. The machine panics of it, now or soon.
+/// Has `deed` done to the stack of this kind of `cpu`, on which the calling thread runs, and is pinned there. The machine panics
+/// of it, now or soon.
 ///
 /// # Panics
 /// If no handler runs on stacks of this kind.
-pub fn overflow(kind: StackKind, cpu: CpuId) {
+pub fn ambush(kind: StackKind, cpu: CpuId, deed: Deed) {
     let target = cpu::get(cpu).expect("a CPU that is up");
-    WAITS_ON.store(place(kind, cpu), Ordering::Release);
+    WAITS_ON.store(place(kind, cpu) | (deed as u32) << 16, Ordering::Release);
     match kind {
         StackKind::Interrupt => send(target, vector::STRAY),
         StackKind::Idle => send(target, vector::RESCHEDULE),
@@ -49,9 +60,20 @@ fn send(target: &Cpu, vector: u8) {
 #[inline]
 pub(crate) fn passes(kind: StackKind) {
     let waits_on = WAITS_ON.load(Ordering::Relaxed);
-    if waits_on as u8 == kind as u8 && waits_on == place(kind, cpu::current_id()) {
+    if waits_on as u8 == kind as u8 && waits_on & 0xffff == place(kind, cpu::current_id()) {
         WAITS_ON.store(NOWHERE, Ordering::Relaxed);
-        recurse_for_ever();
+        misbehave(waits_on >> 16);
+    }
+}
+
+#[cold]
+fn misbehave(deed: u32) {
+    let here = &raw const deed as u64;
+    let hit = owner_of(here).and_then(|owner| owner.hit()).expect("a handler runs on a stack");
+    match deed {
+        0 => recurse_for_ever(),
+        1 => write_to_guard(hit.start - 1),
+        _ => write_to_guard(hit.end),
     }
 }
 

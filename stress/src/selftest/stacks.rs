@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use kernel::mem::{Access, Fill, GuardedMapping, Owner, PAGE_SIZE, Region, StackKind, owner_of, peek, translate};
-use kernel::misdeed;
+use kernel::misdeed::{self, Deed};
 use kernel::thread::{self, Builder, Death, Fault, FaultKind, JoinHandle, NoWatermark, Watermark};
 use smp::CpuId;
 use wire::record::Guard::{self, Front, Rear};
@@ -25,11 +25,27 @@ pub const TESTS: &[Test] = &[
     ("every-mapped-address-has-its-physical-one", physical),
     ("watermarks-tell-what-was-used", watermarks),
     ("without-watermarks-there-is-a-bound", no_watermarks),
-    ("an-overflow-of-the-interrupt-stack", |context| overflow(context, StackKind::Interrupt)),
-    ("an-overflow-of-the-nmi-stack", |context| overflow(context, StackKind::Nmi)),
-    ("an-overflow-of-the-double-fault-stack", |context| overflow(context, StackKind::DoubleFault)),
-    ("an-overflow-of-the-machine-check-stack", |context| overflow(context, StackKind::MachineCheck)),
-    ("an-overflow-of-the-idle-stack", |context| overflow(context, StackKind::Idle)),
+    ("an-overflow-of-the-interrupt-stack", |context| on_own_stack(context, StackKind::Interrupt, Deed::Overflow)),
+    ("an-overflow-of-the-nmi-stack", |context| on_own_stack(context, StackKind::Nmi, Deed::Overflow)),
+    ("an-overflow-of-the-double-fault-stack", |context| on_own_stack(context, StackKind::DoubleFault, Deed::Overflow)),
+    ("an-overflow-of-the-machine-check-stack", |context| {
+        on_own_stack(context, StackKind::MachineCheck, Deed::Overflow)
+    }),
+    ("an-overflow-of-the-idle-stack", |context| on_own_stack(context, StackKind::Idle, Deed::Overflow)),
+    ("a-write-below-the-interrupt-stack", |context| on_own_stack(context, StackKind::Interrupt, Deed::WriteBelow)),
+    ("a-write-below-the-nmi-stack", |context| on_own_stack(context, StackKind::Nmi, Deed::WriteBelow)),
+    ("a-write-below-the-double-fault-stack", |context| on_own_stack(context, StackKind::DoubleFault, Deed::WriteBelow)),
+    ("a-write-below-the-machine-check-stack", |context| {
+        on_own_stack(context, StackKind::MachineCheck, Deed::WriteBelow)
+    }),
+    ("a-write-below-the-idle-stack", |context| on_own_stack(context, StackKind::Idle, Deed::WriteBelow)),
+    ("a-write-above-the-interrupt-stack", |context| on_own_stack(context, StackKind::Interrupt, Deed::WriteAbove)),
+    ("a-write-above-the-nmi-stack", |context| on_own_stack(context, StackKind::Nmi, Deed::WriteAbove)),
+    ("a-write-above-the-double-fault-stack", |context| on_own_stack(context, StackKind::DoubleFault, Deed::WriteAbove)),
+    ("a-write-above-the-machine-check-stack", |context| {
+        on_own_stack(context, StackKind::MachineCheck, Deed::WriteAbove)
+    }),
+    ("a-write-above-the-idle-stack", |context| on_own_stack(context, StackKind::Idle, Deed::WriteAbove)),
 ];
 
 /// What the thread that `f` runs in died of.
@@ -179,7 +195,9 @@ fn nmis_on_broken_frame(context: &Context) {
         thread::sleep(Duration::from_millis(20));
         let rain = move || (0..20_000).for_each(|_| misdeed::nmi(cpu));
         let clouds = context.cpus.without(cpu).map(|from| Builder::new().name("rain").on(from).spawn(rain));
-        clouds.collect::<Vec<_>>().into_iter().flatten().for_each(|cloud| drop(cloud.join()));
+        clouds.collect::<Vec<_>>().into_iter().flatten().for_each(|cloud| {
+            let _ = cloud.join();
+        });
         spins.abort();
         let end = spins.join();
         check(end == Err(Death::Aborted), "an NMI leaves all as it was", format_args!("{end:?}"));
@@ -327,9 +345,9 @@ fn no_watermarks(_: &Context) {
 }
 
 /// On the last CPU. The machine panics, which the host expects.
-fn overflow(context: &Context, kind: StackKind) {
+fn on_own_stack(context: &Context, kind: StackKind, deed: Deed) {
     let cpu = CpuId::new(context.cpus.len() - 1);
-    let _ = Builder::new().name("ambushes").on(cpu).spawn(move || misdeed::overflow(kind, cpu)).map(JoinHandle::join);
+    let _ = Builder::new().name("ambush").on(cpu).spawn(move || misdeed::ambush(kind, cpu, deed)).map(JoinHandle::join);
     thread::sleep(Duration::from_secs(5));
-    check(false, "an overflow of a CPU's own stack is a panic", format_args!("{cpu} goes on"));
+    check(false, "what hits a guard of a CPU's own stack is a panic", format_args!("{cpu} goes on"));
 }
