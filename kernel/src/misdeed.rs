@@ -1,10 +1,17 @@
 //! Misdeeds for tests: what a broken thread might do, done on purpose and to the calling thread alone.
 
+mod ambush;
+
+pub(crate) use ambush::passes;
+pub use ambush::{Deed, ambush, nmi};
+
 use crate::cpu;
+use crate::mem::{Owner, Region, StackKind, owner_of, probe};
 use crate::sync::SpinLock;
 use crate::sync::irq::IrqsOff;
 use crate::thread;
 use core::hint::black_box;
+use smp::CpuId;
 
 /// Writes a byte `distance` bytes below the calling thread's stack (1 is the byte next to it).
 ///
@@ -26,6 +33,46 @@ pub fn write_above_stack(distance: u64) {
     let (_, end) = thread::stack_bounds();
     // SAFETY: in the guard, as above.
     unsafe { ((end + distance - 1) as *mut u8).write_volatile(1) }
+}
+
+/// Writes a byte into a guard, anybody's: the calling thread dies of it, the machine if a handler calls.
+///
+/// # Panics
+/// If `address` is in no guard.
+pub fn write_to_guard(address: u64) {
+    let region = owner_of(address).and_then(|owner| owner.hit()).map(|hit| hit.region);
+    assert!(matches!(region, Some(Region::Guard(..))), "{address:#x} is in no guard");
+    // SAFETY: in a guard, where nothing is mapped: the write faults, and ends this thread.
+    unsafe { (address as *mut u8).write_volatile(1) }
+}
+
+/// Whether the first and the last word of the calling thread's stack can be written.
+#[must_use]
+pub fn can_write_own_edges() -> bool {
+    let (start, end) = thread::stack_bounds();
+    [start, end - 8].into_iter().all(rewrite)
+}
+
+/// Whether the first and the last word of a stack can be written: those that nobody is on, of kinds that are hardly ever used.
+///
+/// # Panics
+/// If it is of another kind.
+#[must_use]
+pub fn can_write_edges(kind: StackKind, start: u64, end: u64) -> bool {
+    assert!(matches!(kind, StackKind::MachineCheck | StackKind::Boot), "somebody may be on a {kind} stack");
+    [start, end - 8].into_iter().all(rewrite)
+}
+
+fn rewrite(address: u64) -> bool {
+    // SAFETY: the value that is there already, in a stack at a place that nobody writes to meanwhile.
+    probe::read(address).is_some_and(|there| unsafe { probe::write(address, there) })
+}
+
+/// Reads from an address at which nothing is.
+pub fn read_nowhere(address: u64) {
+    assert!(owner_of(address).is_none(), "{address:#x} is somebody's");
+    // SAFETY: not mapped: the read faults, and ends this thread.
+    black_box(unsafe { (address as *const u64).read_volatile() });
 }
 
 /// Reads the null page.
@@ -222,22 +269,15 @@ pub fn overflow_with_lock_held() {
     recurse_for_ever();
 }
 
-/// The stacks of every CPU that are not threads': for each, a name, the first byte, and the first past the end.
-pub fn for_each_cpu_stack(mut f: impl FnMut(smp::CpuId, &'static str, u64, u64)) {
+/// The stacks that are CPUs' and not threads': for each, the CPU, the kind, the first byte, and the first past the end.
+pub fn for_each_cpu_stack(mut f: impl FnMut(CpuId, StackKind, u64, u64)) {
     for cpu in cpu::all() {
-        let tops = [
-            cpu.stack_top.get(),
-            cpu.own_stack_tops[0].get(),
-            cpu.own_stack_tops[1].get(),
-            cpu.own_stack_tops[2].get(),
-        ];
-        for (name, top) in ["interrupt", "#DF", "NMI", "#MC"].into_iter().zip(tops) {
-            if let Some(hit) = crate::mem::classify(top - 1) {
-                f(cpu.id(), name, hit.start, hit.end);
+        let tops = [cpu.stack_top.get()].into_iter().chain(cpu.own_stack_tops.iter().map(cpu::cell::Own::<u64>::get));
+        let tops = tops.chain(cpu.idle.stack().map(crate::mem::slots::SlotId::end));
+        for top in tops.chain((cpu.id().index() == 0).then(|| crate::boot::stack::bounds().1)) {
+            if let Some(Owner::Cpu { cpu, kind, hit }) = owner_of(top - 1) {
+                f(cpu, kind, hit.start, hit.end);
             }
-        }
-        if let Some(idle) = cpu.idle.stack() {
-            f(cpu.id(), "idle", idle.start(), idle.end());
         }
     }
 }

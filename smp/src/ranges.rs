@@ -46,14 +46,7 @@ impl Ranges {
     #[must_use]
     #[inline(always)]
     pub const fn new(ceiling: u32) -> Self {
-        Self {
-            listed: ArrayVec::new_const(),
-            too_many: false,
-            pages: 0,
-            ceiling,
-            space: None,
-            frees_tables: false,
-        }
+        Self { listed: ArrayVec::new_const(), too_many: false, pages: 0, ceiling, space: None, frees_tables: false }
     }
 
     /// Everything, however little that is.

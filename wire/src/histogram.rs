@@ -233,7 +233,10 @@ mod tests {
         }
         let mut read = Histogram::new();
         recorder.add_to(&mut read);
-        assert_eq!((read.samples(), read.smallest(), read.largest()), (plain.samples(), plain.smallest(), plain.largest()));
+        assert_eq!(
+            (read.samples(), read.smallest(), read.largest()),
+            (plain.samples(), plain.smallest(), plain.largest())
+        );
         assert!(read.filled().eq(plain.filled()));
     }
 

@@ -74,6 +74,7 @@ pub const ALL: &[Hunt] = &[
     hunt(Bug::LockRecursion, ""),
     hunt(Bug::IrqUnsafe, ""),
     hunt(Bug::TurnInInterrupt, ""),
+    hunt(Bug::BootOverflow, ""),
     hunt(Bug::SwitchWindow, "workload=space-storm"),
     hunt(Bug::PartialOutOfOrder, "workload=space-storm"),
     hunt(Bug::LazyNoFlush, "workload=space-storm"),

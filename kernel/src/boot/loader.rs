@@ -7,12 +7,9 @@ use limine::memory_map::{Entry, EntryType};
 use limine::mp::{Cpu, RequestFlags};
 use limine::request::{
     BootloaderInfoRequest, ExecutableAddressRequest, ExecutableCmdlineRequest, ExecutableFileRequest,
-    FirmwareTypeRequest, HhdmRequest, MemoryMapRequest, MpRequest, StackSizeRequest,
+    FirmwareTypeRequest, HhdmRequest, MemoryMapRequest, MpRequest,
 };
 use wire::record::Firmware;
-
-/// The boot stack's size: latency histograms pass over it, 20 KiB each.
-const BOOT_STACK: u64 = 256 << 10;
 
 macro_rules! request {
     ($($name:ident: $type:ty = $value:expr;)+) => {$(
@@ -25,7 +22,6 @@ request! {
     BASE_REVISION: BaseRevision = BaseRevision::with_revision(2);
     BOOTLOADER: BootloaderInfoRequest = BootloaderInfoRequest::new();
     FIRMWARE: FirmwareTypeRequest = FirmwareTypeRequest::new();
-    STACK_SIZE: StackSizeRequest = StackSizeRequest::new().with_size(BOOT_STACK);
     HHDM: HhdmRequest = HhdmRequest::new();
     MEMORY_MAP: MemoryMapRequest = MemoryMapRequest::new();
     MP: MpRequest = MpRequest::new().with_flags(RequestFlags::X2APIC);

@@ -1,35 +1,39 @@
 //! Boot, as one list: the first CPU on the left, every other one on the right.
 //!
 //! ```text
-//!   start                                        start_other
-//!   descriptors, per-CPU data                    the kernel's page tables
-//!   serial ports                                 descriptors, per-CPU data
+//!   the boot stack                               the kernel's page tables
+//!   descriptors, per-CPU data                    the CPU's own stack
+//!   serial ports                                 descriptors, per-CPU data, stacks for #DF, NMI, #MC
 //!   boot loader's answers, command line          local APIC
 //!   frames, page tables, heap                    online: from here on asked to flush
-//!   local APIC, clocks                           timer
-//!   stacks of its own                            idle
+//!   stacks of its own: from here on an           timer
+//!     overflow of the boot stack is told         idle
+//!   local APIC, clocks
 //!   shootdown protocol; online
 //!   the other CPUs, one after the other  ──▶
 //!   thread `main`; timer; idle
 //! ```
-//! The boot stack is the boot loader's: not guarded, and left for good at the end of the list. Memory that the boot
-//! loader marks as reclaimable is not reclaimed: its answers, and the command line in them, stay where they are.
+//! The boot loader's stacks are left at once, for guarded ones, which are left for good at the end of the list.
+//! Memory that the boot loader marks as reclaimable is not reclaimed: its answers, and the command line in them, stay
+//! where they are.
 
 mod loader;
+pub(crate) mod stack;
 
 use crate::cpu::descriptors::OwnStack;
 use crate::cpu::{self, Cpu, REACHABLE, apic, entry};
-use crate::mem::guarded::{self, Fill, MapError};
+use crate::mem::guarded::{self, MapError};
 use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
-use crate::mem::{custody, frames, oracle, tlb};
+use crate::mem::{StackKind, custody, frames, oracle, tlb};
 use crate::sync::irq::IrqsOff;
-use crate::{bug, console, debug, interleave, perturb, record, thread, time, trace};
+use crate::thread::watermark;
+use crate::{bug, console, debug, interleave, misdeed, perturb, record, thread, time, trace};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::{CpuId, CpuSet, MAX_CPUS};
 use spin::Once;
-use wire::cmdline::Trace;
+use wire::cmdline::{Bug, Trace};
 use wire::{Options, Record, exit};
 use x86_64::instructions::{hlt, interrupts, port::Port};
 
@@ -65,9 +69,8 @@ pub fn options() -> &'static Options<'static> {
 /// The first CPU's way.
 ///
 /// # Safety
-/// Called by the boot loader, once, in the state that the Limine protocol describes.
-#[cfg_attr(target_os = "none", unsafe(no_mangle))]
-unsafe extern "C" fn palisade_start() -> ! {
+/// Called once, on the boot stack, in the state that the Limine protocol describes.
+unsafe extern "C" fn start() -> ! {
     let cpu = cpu::boot_cpu();
     // SAFETY: the first thing that happens, and once.
     unsafe {
@@ -80,6 +83,11 @@ unsafe extern "C" fn palisade_start() -> ! {
     let answers = loader::answers().unwrap_or_else(|missing| unusable(format_args!("boot loader: {missing}")));
     let options = read_command_line(answers.cmdline);
     let (memory, set_aside) = take_over_memory(&answers, options);
+    watermark::init(options.watermark);
+    give_stacks(cpu);
+    if bug::armed(Bug::BootOverflow) {
+        misdeed::recurse_for_ever();
+    }
     cpu.stats.allocate();
 
     let irqs = IrqsOff::new();
@@ -102,7 +110,6 @@ unsafe extern "C" fn palisade_start() -> ! {
     thread::set_exit_delay(options.delay);
     time::set_patience(options.patience);
     interleave::init(options.interleave, options.seed);
-    give_stacks(cpu);
     tlb::came_online();
     start_others(&answers, cpu.apic_id.get(), used);
 
@@ -133,26 +140,20 @@ unsafe extern "C" fn palisade_start() -> ! {
     unsafe { entry::start() }
 }
 
-/// Any other CPU's way; `info.extra` is the address of its [`Cpu`].
+/// Any other CPU's way.
 ///
 /// # Safety
-/// Called by the boot loader, once for each CPU, in the state that the Limine protocol describes.
-unsafe extern "C" fn start_other(info: &limine::mp::Cpu) -> ! {
-    // SAFETY: the tables were built before any other CPU was started, and map what the boot loader's do of the stack
-    // in use. The address is of a `Cpu` made for this CPU alone.
-    let cpu: &'static Cpu = unsafe {
-        paging::activate();
-        &*(info.extra.load(Ordering::Acquire) as *const Cpu)
-    };
+/// Called once for each CPU, on the stack of its own that its handlers will use, with the kernel's page tables.
+unsafe extern "C" fn start_other(cpu: &'static Cpu) -> ! {
     // SAFETY: once, on the CPU that owns them.
     unsafe {
         cpu.descriptors.load();
         cpu::install(cpu);
     }
+    set_own_stacks(cpu);
     let irqs = IrqsOff::new();
     let id = apic::enable(&irqs);
     assert!(id == cpu.apic_id.get(), "a CPU that was started as APIC {} is APIC {id}", cpu.apic_id.get());
-    set_own_stacks(cpu);
     tlb::came_online();
     apic::start_timer(&irqs, time::timer_count(options().tick_hz));
     core::mem::forget(irqs);
@@ -182,12 +183,29 @@ fn take_over_memory(answers: &loader::Answers, options: &Options<'_>) -> (u64, u
     let taken = taken.unwrap_or_else(|_| unusable(format_args!("no memory for trace rings of {} KiB", rings >> 10)));
     let sections = image_sections();
     paging::build(answers.mapped(), &sections, answers.physical_base, answers.virtual_base);
-    // SAFETY: the tables map the image, and the memory that holds the boot stack at the address it has now.
+    stack::assert_intact();
+    // SAFETY: the tables map the image, and in it the boot stack.
     unsafe { paging::activate() };
     taken
 }
 
-fn image_sections() -> [Section; 3] {
+/// The image's parts: text, constants, and the data that is not a guard of the boot stack.
+fn image_sections() -> [Section; 5] {
+    let edges = image_edges();
+    let [text, constants, data] = [0, 1, 2].map(|part| (edges[2 * part], edges[2 * part + 1]));
+    let section = |(start, end), access| Section { start, end, access };
+    let [below, boot_stack, above] = stack::leave_guards_out(&section(data, Access::ReadWrite));
+    [section(text, Access::ReadExecute), section(constants, Access::Read), below, boot_stack, above]
+}
+
+/// The addresses of the kernel image.
+pub(crate) fn image_range() -> core::ops::Range<u64> {
+    let edges = image_edges();
+    edges[0]..edges[5]
+}
+
+/// Start and end of text, constants and data.
+fn image_edges() -> [u64; 6] {
     #[cfg(target_os = "none")]
     {
         unsafe extern "C" {
@@ -198,26 +216,31 @@ fn image_sections() -> [Section; 3] {
             static palisade_data_start: u8;
             static palisade_data_end: u8;
         }
-        let section =
-            |start: *const u8, end: *const u8, access| Section { start: start as u64, end: end as u64, access };
         [
-            section(&raw const palisade_text_start, &raw const palisade_text_end, Access::ReadExecute),
-            section(&raw const palisade_rodata_start, &raw const palisade_rodata_end, Access::Read),
-            section(&raw const palisade_data_start, &raw const palisade_data_end, Access::ReadWrite),
+            &raw const palisade_text_start as u64,
+            &raw const palisade_text_end as u64,
+            &raw const palisade_rodata_start as u64,
+            &raw const palisade_rodata_end as u64,
+            &raw const palisade_data_start as u64,
+            &raw const palisade_data_end as u64,
         ]
     }
     #[cfg(not(target_os = "none"))]
-    [Access::ReadExecute, Access::Read, Access::ReadWrite].map(|access| Section { start: 0, end: 0, access })
+    [0; 6]
 }
 
 /// Maps the stacks that a CPU has besides its threads': one for handlers and the scheduler, one for the idle thread,
 /// and, in `own`, those for #DF, NMI and #MC. All between guards.
 fn give_stacks(cpu: &'static Cpu) {
     let all = || -> Result<(), MapError> {
-        let map = |pages| guarded::map_fresh(pages, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack);
-        cpu.stack_top.set(map(CPU_STACK_PAGES)?.end());
-        for (top, _) in cpu.own_stack_tops.iter().zip(OwnStack::ALL) {
-            top.set(map(OWN_STACK_PAGES)?.end());
+        let map = |pages, kind| {
+            let stack = guarded::map_fresh(pages, 1, watermark::fill(), Access::ReadWrite, Kind::Stack)?;
+            stack.set_stack_kind(kind, cpu.id());
+            Ok::<_, MapError>(stack.end())
+        };
+        cpu.stack_top.set(map(CPU_STACK_PAGES, StackKind::Interrupt)?);
+        for (top, which) in cpu.own_stack_tops.iter().zip(OwnStack::ALL) {
+            top.set(map(OWN_STACK_PAGES, which.kind())?);
         }
         thread::prepare_idle(cpu)
     };
@@ -255,7 +278,7 @@ fn start_others(answers: &loader::Answers, boot_apic_id: u32, used: usize) {
         attach_ring(cpu);
         give_stacks(cpu);
         info.extra.store(core::ptr::from_ref(cpu) as u64, Ordering::Release);
-        info.goto_address.write(start_other);
+        info.goto_address.write(stack::start_other);
     }
     let all = CpuSet::first(used);
     let since = time::now();

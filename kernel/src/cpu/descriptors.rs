@@ -2,6 +2,7 @@
 //! shared.
 
 use super::entry::{VECTOR_STRIDE, VECTORS};
+use crate::mem::StackKind;
 use core::cell::UnsafeCell;
 use spin::Once;
 use x86_64::VirtAddr;
@@ -27,6 +28,15 @@ pub(crate) enum OwnStack {
 
 impl OwnStack {
     pub(crate) const ALL: [Self; 3] = [Self::DoubleFault, Self::Nmi, Self::MachineCheck];
+
+    /// As a kind of stack.
+    pub(crate) const fn kind(self) -> StackKind {
+        match self {
+            Self::DoubleFault => StackKind::DoubleFault,
+            Self::Nmi => StackKind::Nmi,
+            Self::MachineCheck => StackKind::MachineCheck,
+        }
+    }
 }
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();

@@ -303,17 +303,10 @@ pub(crate) fn map_view(memory: u64, pages: u64, guard: u64) -> Result<SlotId, Ma
     Ok(slot)
 }
 
-/// Fills what is mapped in the slot with zeros.
-pub(crate) fn clear_memory(slot: SlotId) {
-    let (start, pages) = slot.extent();
-    // SAFETY: the caller has what is mapped there, and nobody uses it.
-    unsafe { clear_words(start, pages * PAGE_SIZE) }
-}
-
 /// Fills those pages of a stack that may have been written to since it was last taken with zeros.
 #[inline]
 pub(crate) fn clear_dirty(slot: SlotId) {
-    let Ok(Some(entries)) = slot.entries() else { return clear_memory(slot) };
+    let Ok(Some(entries)) = slot.entries() else { return };
     let (pages, all) = (slot.pages(), !slot.is_clean());
     let first = slot.first_page(pages);
     for page in first..first.wrapping_add(pages) {
@@ -323,14 +316,6 @@ pub(crate) fn clear_dirty(slot: SlotId) {
         }
     }
     slot.set_clean(true);
-}
-
-/// # Safety
-/// The range is the caller's, mapped, and of whole words.
-#[inline]
-unsafe fn clear_words(start: u64, bytes: u64) {
-    // SAFETY: by the caller's promise.
-    unsafe { core::ptr::write_bytes(start as *mut u64, 0, (bytes / 8) as usize) }
 }
 
 /// Maps fresh frames, filled with a word if one is given, in a slot in which nothing is mapped. The slot keeps the list of them.

@@ -5,6 +5,11 @@
 //! and all of the lower half are not mapped. No entry is global, so that a load of CR3 flushes everything (Zircon once
 //! left global entries behind).
 
+mod walk;
+
+pub(crate) use walk::may_be_mapped;
+pub(super) use walk::walk;
+
 use super::frames::{self, FrameList, OutOfFrames};
 use super::general::Cache;
 use super::{PAGE_SIZE, PhysAddr, heap, slots, tags};
@@ -21,7 +26,9 @@ use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 const ENTRIES: u64 = 512;
 const LARGE_PAGE: u64 = 2 << 20;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const DEVICES: u64 = 0xffff_e000_0000_0000;
+/// Where device registers are mapped, and the most bytes of them.
+pub(super) const DEVICES: u64 = 0xffff_e000_0000_0000;
+pub(super) const DEVICES_BYTES: u64 = 1 << 32;
 
 /// What a mapping allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,7 +334,7 @@ pub(crate) fn build(
         root.map_linear(section.start, physical, section.end - section.start, section.access.flags(), false);
     }
     // Address spaces copy the root's upper half, so all that will ever be in it is there now.
-    for (start, bytes) in [heap::RANGE, slots::RANGE, (DEVICES, 1 << 32)] {
+    for (start, bytes) in [heap::RANGE, slots::RANGE, (DEVICES, DEVICES_BYTES)] {
         for at in (start..start + bytes).step_by(1 << 39) {
             root.create(at, 3).expect("memory for the kernel's page tables");
         }

@@ -110,7 +110,8 @@ impl<'s> Builder<'s> {
     /// A thread without a name, with the stack and the guards that the command line says, on any CPU.
     #[must_use]
     pub fn new() -> Self {
-        let (pages, guard) = (DEFAULT_STACK.load(Ordering::Relaxed).into(), DEFAULT_GUARD.load(Ordering::Relaxed).into());
+        let (pages, guard) =
+            (DEFAULT_STACK.load(Ordering::Relaxed).into(), DEFAULT_GUARD.load(Ordering::Relaxed).into());
         Self {
             name: const { Name::new("?") },
             source: Source::Fresh { pages, guard },

@@ -48,7 +48,7 @@ pub fn set_size(stacks: u32) {
 #[inline]
 pub(super) fn keep(slot: SlotId) -> bool {
     let size = SIZE.load(Ordering::Relaxed);
-    if size == 0 || !builder::is_default(slot) {
+    if size == 0 || !builder::is_default(slot) || !slot.is_in_one_table() {
         return false;
     }
     let cache = &cpu::this_racy().stacks;

@@ -1,5 +1,6 @@
 //! How a thread came to its end, from the first cause on.
 
+use super::Watermark;
 use super::join::{Fault, FaultKind};
 use crate::trap::backtrace::Backtrace;
 use core::cell::UnsafeCell;
@@ -46,7 +47,8 @@ unsafe impl Sync for End {}
 
 impl End {
     pub(super) const fn new() -> Self {
-        let fault = Fault { kind: FaultKind::Page, address: 0, rip: 0 };
+        let used = Watermark::AtLeast(0);
+        let fault = Fault { kind: FaultKind::Page, address: 0, there: None, rip: 0, used, stack_bytes: 0 };
         let none = Cause { fault, cpu: CpuId::new(0), backtrace: Backtrace::EMPTY };
         Self { how: AtomicU8::new(0), cause: UnsafeCell::new(none) }
     }

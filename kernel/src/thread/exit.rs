@@ -90,7 +90,7 @@ pub(crate) fn end(how: How) -> ! {
 
 #[cold]
 fn essential_ends(thread: &Thread, how: How) -> ! {
-    thread.with_name(|name| panic!("the essential thread '{name}' ends: {how:?}"))
+    panic!("the essential thread '{}' ends: {how:?}", thread.name())
 }
 
 fn delay() {

@@ -1,6 +1,6 @@
 //! Handles that anybody can have of a thread: to wake it, to ask for its end, and to look at it.
 
-use super::{Shield, Thread, state, switch, table};
+use super::{Name, Shield, Thread, state, switch, table};
 use crate::cpu;
 use crate::trace::{Event, emit};
 use core::fmt;
@@ -25,7 +25,7 @@ impl Eq for Thread {}
 
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with_name(|name| f.write_str(name))
+        fmt::Display::fmt(&self.name(), f)
     }
 }
 
@@ -77,12 +77,14 @@ impl Handle {
         self.number
     }
 
-    /// Runs `f` on its name.
-    pub fn with_name<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        if self.is_gone() { f("") } else { self.thread.with_name(f) }
+    /// Its name; `None` if it is no more.
+    #[must_use]
+    pub fn name(&self) -> Option<Name> {
+        let name = self.thread.name();
+        (!self.is_gone()).then_some(name)
     }
 
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         self.thread.number() != self.number
     }
 
@@ -148,11 +150,11 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with_name(|name| write!(f, "'{name}'#{}", self.number))
+        write!(f, "'{}'#{}", self.name().unwrap_or(const { Name::new("gone") }), self.number)
     }
 }
 
 /// Runs `f` on each thread that there is.
 pub fn for_each_handle(mut f: impl FnMut(Handle)) {
-    table::each_object(|thread| f(Handle::of(thread)));
+    table::for_each_object(|thread| f(Handle::of(thread)));
 }

@@ -2,12 +2,13 @@
 
 use super::builder;
 use super::switch::{IDLE, work_waits};
-use super::{exit, switch};
+use super::{exit, switch, watermark};
 use crate::cpu::{self, Cpu};
-use crate::mem::guarded::{self, Fill, MapError};
+use crate::mem::guarded::{self, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::Kind;
-use crate::mem::{custody, tlb};
+use crate::mem::{StackKind, custody, tlb};
+use crate::misdeed;
 use crate::trace::{Event, emit};
 use core::sync::atomic::{Ordering, fence};
 use x86_64::instructions::interrupts;
@@ -20,7 +21,8 @@ const STACK_PAGES: u64 = 4;
 /// # Errors
 /// [`MapError`] if there is no memory for the stack.
 pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
-    let stack = guarded::map_fresh(STACK_PAGES, 1, Fill::AsIs, Access::ReadWrite, Kind::Stack)?;
+    let stack = guarded::map_fresh(STACK_PAGES, 1, watermark::fill(), Access::ReadWrite, Kind::Stack)?;
+    stack.set_stack_kind(StackKind::Idle, cpu.id());
     cpu.idle.set_name("idle");
     super::register(&cpu.idle);
     cpu.idle.set_number(cpu.id().index() as u32 + 1);
@@ -34,6 +36,7 @@ pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
 extern "C" fn run() -> ! {
     let cpu = cpu::this_racy(); // idle threads do not move
     loop {
+        misdeed::passes(StackKind::Idle);
         exit::reap();
         custody::collect();
         interrupts::disable();

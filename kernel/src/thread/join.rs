@@ -9,9 +9,10 @@
 //! One word, [`Join`]: (1) and (2) are made by the joiner, (3) by the epilogue of the switch; each is one atomic step.
 
 use super::end::How;
-use super::{Handle, Shield, Thread, state, switch, table};
+use super::{Handle, Shield, Thread, Watermark, state, switch, table};
 use crate::bug;
 use crate::cpu;
+use crate::mem::{Owner, PAGE_SIZE};
 use crate::time;
 use crate::trace::{Event, emit};
 use core::fmt;
@@ -69,7 +70,11 @@ impl Join {
     /// Waits for the end, for whoever cleans up after a thread that nobody can join. May return before it has come.
     pub(super) fn wait_once(&self, me: &'static Thread) {
         if self.wait(me) {
-            if me.abort_pending() { switch::yield_now() } else { switch::park() }
+            if me.abort_pending() {
+                switch::yield_now()
+            } else {
+                switch::park()
+            }
             self.give_up(me);
         }
     }
@@ -111,8 +116,14 @@ pub struct Fault {
     pub kind: FaultKind,
     /// The address that was touched, for those that touch one.
     pub address: u64,
+    /// What lies there; `None` for nothing.
+    pub there: Option<Owner>,
     /// The instruction that did it.
     pub rip: u64,
+    /// How much of the stack in use was ever used until then.
+    pub used: Watermark,
+    /// That stack's size, in bytes.
+    pub stack_bytes: u32,
 }
 
 /// Kinds of faults.
@@ -128,17 +139,33 @@ pub enum FaultKind {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, address, rip } = self;
+        let Self { kind, address, there, rip, used, stack_bytes } = self;
         match kind {
-            FaultKind::Guard(Guard::Front, distance) => {
-                write!(f, "stack overflow: {address:#x} is {distance} bytes below the stack, at rip {rip:#x}")
+            FaultKind::Guard(guard, distance) => {
+                let (what, side, which) = match guard {
+                    Guard::Front => ("overflow", "below", "front"),
+                    Guard::Rear => ("underflow", "above", "rear"),
+                };
+                match there {
+                    Some(Owner::Cpu { cpu, kind, .. }) => write!(f, "{what} of the {kind} stack of {cpu}")?,
+                    _ => write!(f, "stack {what}")?,
+                }
+                write!(
+                    f,
+                    ": {address:#x} is {distance} bytes {side} the stack, in its {which} guard, at rip {rip:#x}"
+                )?;
             }
-            FaultKind::Guard(Guard::Rear, distance) => {
-                write!(f, "stack underflow: {address:#x} is {distance} bytes above the stack, at rip {rip:#x}")
+            FaultKind::Page => {
+                write!(f, "page fault at {address:#x}, ")?;
+                match there {
+                    Some(owner) => write!(f, "{owner}, at rip {rip:#x}")?,
+                    None if *address < PAGE_SIZE => write!(f, "in the null page, at rip {rip:#x}")?,
+                    None => write!(f, "where nothing is, at rip {rip:#x}")?,
+                }
             }
-            FaultKind::Page => write!(f, "page fault at {address:#x}, rip {rip:#x}"),
-            FaultKind::Exception(vector) => write!(f, "exception {vector} at rip {rip:#x}"),
+            FaultKind::Exception(vector) => write!(f, "exception {vector} at rip {rip:#x}")?,
         }
+        write!(f, "; {used} of {stack_bytes} bytes of the stack were used")
     }
 }
 

@@ -23,7 +23,7 @@ mod exit;
 mod handle;
 mod idle;
 mod join;
-mod name;
+pub(crate) mod name;
 mod object;
 pub(crate) mod pending;
 mod priority;
@@ -33,12 +33,14 @@ mod sleep;
 mod stack;
 pub(crate) mod switch;
 mod table;
+pub(crate) mod watermark;
 
 pub use builder::{Builder, SpawnError, spawn};
 pub use cache::{kept as cached_stacks, set_size as set_stack_cache};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
 pub use handle::{Handle, State, current, for_each_handle};
 pub use join::{Death, Fault, FaultKind, JoinError, JoinHandle};
+pub use name::Name;
 pub use object::Object;
 pub use priority::Priority;
 pub(crate) use shield::HEADROOM;
@@ -47,6 +49,7 @@ pub use sleep::sleep;
 pub use stack::{GuardedStack, StackBusy, StackMemory};
 pub use switch::{park, yield_now};
 pub use table::{for_each, live};
+pub use watermark::{NoWatermark, Watermark, for_each_watermark, watermark};
 
 pub(crate) use builder::set_defaults;
 /// CPUs that say that they have nothing to run.
@@ -68,6 +71,7 @@ use crate::mem::slots::SlotId;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use name::NameCell;
 use smp::space::SpaceId;
 
 /// The states in the picture above.
@@ -130,7 +134,7 @@ pub(crate) struct Thread {
     users: AtomicU32,
     /// The handle is one of them.
     is_joinable: AtomicBool,
-    name: name::NameCell,
+    name: NameCell,
     /// Where the object came from, and goes when it is free.
     home: table::Home,
     /// It is one of those that readers outside find.
@@ -175,7 +179,7 @@ impl Thread {
             body: body::Body::none(),
             users: AtomicU32::new(0),
             is_joinable: AtomicBool::new(false),
-            name: name::NameCell::new(),
+            name: NameCell::new(),
             home,
             is_registered: AtomicBool::new(false),
             all_link: AtomicPtr::new(core::ptr::null_mut()),
@@ -196,7 +200,7 @@ impl Thread {
     /// Offsets of the bytes of the name and of their number.
     pub(crate) const NAME_OFFSETS: (u64, u64) = {
         let name = core::mem::offset_of!(Self, name) as u64;
-        (name + name::NameCell::OFFSETS.0, name + name::NameCell::OFFSETS.1)
+        (name + NameCell::OFFSETS.0, name + NameCell::OFFSETS.1)
     };
 
     /// The number by which traces know it.
@@ -293,16 +297,17 @@ impl Thread {
     }
 
     fn set_waits_for(&self, thread: Option<&'static Self>) {
-        self.waits_for.store(thread.map_or(core::ptr::null_mut(), |t| core::ptr::from_ref(t).cast_mut()), Ordering::SeqCst);
+        self.waits_for
+            .store(thread.map_or(core::ptr::null_mut(), |t| core::ptr::from_ref(t).cast_mut()), Ordering::SeqCst);
     }
 
     fn set_name(&self, name: &str) {
-        self.name.set(&name::Name::new(name));
+        self.name.set(&Name::new(name));
     }
 
-    /// Runs `f` on its name. Takes no lock: anywhere, at any time.
-    pub(crate) fn with_name<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        self.name.get().with(f)
+    /// Its name, by value. Takes no lock.
+    pub(crate) fn name(&self) -> Name {
+        self.name.get()
     }
 }
 

@@ -1,57 +1,68 @@
-//! Names of threads: 24 bytes of them are kept, without a lock, so that they can be read anywhere and at any time.
+//! A thread's name: up to 24 bytes, by value in reports, and in the thread's object in words that are read without a lock,
+//! by fault handlers among others.
 
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use wire::debug::NAME;
 
 const WORDS: usize = NAME / 8;
 
-/// A name, cut to what is kept of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Name {
-    words: [u64; WORDS],
-    length: u64,
+/// The name of a thread, as much of it as is kept: [`NAME`] bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    bytes: [u8; NAME],
+    length: u8,
 }
 
 impl Name {
     /// Of the whole characters of `name` as many as are kept.
-    pub(super) const fn new(name: &str) -> Self {
-        let bytes = name.as_bytes();
-        let mut length = if bytes.len() < NAME { bytes.len() } else { NAME };
+    #[must_use]
+    pub const fn new(name: &str) -> Self {
+        let mut length = if name.len() < NAME { name.len() } else { NAME };
         while !name.is_char_boundary(length) {
             length -= 1;
         }
-        let (mut words, mut at) = ([0; WORDS], 0);
+        let (mut bytes, mut at) = ([0; NAME], 0);
         while at < length {
-            words[at / 8] |= (bytes[at] as u64) << (8 * (at % 8));
+            bytes[at] = name.as_bytes()[at];
             at += 1;
         }
-        Self { words, length: length as u64 }
+        Self { bytes, length: length as u8 }
     }
 
-    fn bytes(&self) -> [u8; NAME] {
-        let mut bytes = [0; NAME];
-        for (to, word) in bytes.chunks_exact_mut(8).zip(self.words) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// Runs `f` on its text.
-    pub(super) fn with<R>(&self, f: impl FnOnce(&str) -> R) -> R {
-        let bytes = self.bytes();
-        f(core::str::from_utf8(&bytes[..(self.length as usize).min(NAME)]).unwrap_or("?"))
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..self.length.into()]).unwrap_or("?")
     }
 
     /// Its first bytes, as [`wire::trace::Event::Name`] has them.
-    pub(super) const fn for_trace(&self) -> (u32, u64) {
-        (self.words[0] as u32, self.words[0] >> 32 | self.words[1] << 32)
+    pub(super) fn for_trace(&self) -> (u32, u64) {
+        let [a, b, c, d, rest @ ..] = self.bytes;
+        let mut second = [0; 8];
+        second.copy_from_slice(&rest[..8]);
+        (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(second))
     }
 }
 
-/// Where a thread's name is. Who reads it while it is changed may get parts of both.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// A name in a thread's object. Written by whoever makes a thread of the object, before anybody else knows the thread; who
+/// reads it while that goes on may get a mixture of two names.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct NameCell {
+    /// The bytes, in the order that they have in memory: readers outside take them so.
     words: [AtomicU64; WORDS],
     length: AtomicU64,
 }
@@ -67,17 +78,18 @@ impl NameCell {
 
     #[inline]
     pub(super) fn set(&self, name: &Name) {
-        for (to, word) in self.words.iter().zip(name.words) {
-            to.store(word, Ordering::Relaxed);
+        for (word, bytes) in self.words.iter().zip(name.bytes.as_chunks().0) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
-        self.length.store(name.length, Ordering::Relaxed);
+        self.length.store(name.length.into(), Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> Name {
-        Name {
-            words: core::array::from_fn(|at| self.words[at].load(Ordering::Relaxed)),
-            length: self.length.load(Ordering::Relaxed),
+        let mut bytes = [0; NAME];
+        for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(&self.words) {
+            *to = word.load(Ordering::Relaxed).to_ne_bytes();
         }
+        Name { bytes, length: self.length.load(Ordering::Relaxed).min(NAME as u64) as u8 }
     }
 }
 
@@ -86,14 +98,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_kept_as_far_as_it_fits() {
-        for (name, kept) in [("", ""), ("idle", "idle"), ("12345678901234567890123456", "123456789012345678901234")] {
-            let cell = NameCell::new();
-            cell.set(&Name::new(name));
-            cell.get().with(|text| assert_eq!(text, kept));
+    fn a_name_comes_back_cut_between_characters() {
+        let cell = NameCell::new();
+        for (given, kept) in [
+            ("", ""),
+            ("main", "main"),
+            ("äöüäöüäöüäöüä", "äöüäöüäöüäöü"),
+            ("x23456789012345678901234ü", "x23456789012345678901234"),
+        ] {
+            cell.set(&Name::new(given));
+            assert_eq!(cell.get().as_str(), kept);
         }
-        Name::new("1234567890123456789012é").with(|text| assert_eq!(text, "1234567890123456789012é"));
-        Name::new("12345678901234567890123é").with(|text| assert_eq!(text, "12345678901234567890123"));
     }
 
     #[test]

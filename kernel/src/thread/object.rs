@@ -1,7 +1,7 @@
 //! Thread objects that their owner keeps: one thread after the other has the object.
 
-use super::table::{self, Home};
 use super::builder::SpawnError;
+use super::table::{self, Home};
 use super::{Thread, stack, state, switch};
 use crate::cpu;
 use core::fmt;

@@ -184,7 +184,9 @@ impl RunQueue {
         if word.is_null() && filled == 0 {
             return None;
         }
-        if filled == 0 && self.first.compare_exchange(word, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
+        if filled == 0
+            && self.first.compare_exchange(word, ptr::null_mut(), Ordering::Acquire, Ordering::Relaxed).is_ok()
+        {
             // SAFETY: not null, and a thread that was pushed.
             return unsafe { word.as_ref() };
         }
@@ -215,7 +217,9 @@ impl RunQueue {
         let first = first.filter(|first| first.may_run_on(cpu));
         let level = first.map_or(0, |first| first.priority().level() + 1);
         // Those that are more urgent than it, then itself, then the rest.
-        self.take_from_lists(cpu, level).or_else(|| first.filter(|first| self.take(first, cpu))).or_else(|| self.take_from_lists(cpu, 0))
+        self.take_from_lists(cpu, level)
+            .or_else(|| first.filter(|first| self.take(first, cpu)))
+            .or_else(|| self.take_from_lists(cpu, 0))
     }
 
     fn take_from_lists(&self, cpu: CpuId, lowest: u8) -> Option<&'static Thread> {

@@ -9,7 +9,7 @@
 //!
 //! Whatever is lent is refused to a second thread by an error. What only waits to be reaped is reaped first.
 
-use super::{Shield, Thread};
+use super::{Shield, Thread, watermark};
 use crate::mem::guarded::{self, Fill, MapError};
 use crate::mem::lender::Lender;
 use crate::mem::paging::Access;
@@ -136,7 +136,10 @@ impl Source<'_> {
             Self::Fresh { pages, guard } => {
                 let slot = match super::cache::take(pages, guard, fill) {
                     Some(cached) => cached,
-                    None => guarded::map_fresh(pages, guard, fill.unwrap_or(Fill::AsIs), Access::ReadWrite, Kind::Stack)?,
+                    None => {
+                        let fill = fill.unwrap_or_else(watermark::fill);
+                        guarded::map_fresh(pages, guard, fill, Access::ReadWrite, Kind::Stack)?
+                    }
                 };
                 slot.set_owner(thread);
                 thread.stack.set_slot(slot);
@@ -145,9 +148,7 @@ impl Source<'_> {
                 if !stack.0.become_owner(thread) {
                     return Err(NoStack::InUse);
                 }
-                if fill == Some(Fill::Zeros) {
-                    guarded::clear_memory(stack.0);
-                }
+                clear_if_wanted(fill, stack.start(), stack.end());
                 thread.stack.set_slot(stack.0);
             }
             Self::View(lender, extent, guard) => {
@@ -155,6 +156,7 @@ impl Source<'_> {
                     return Err(NoStack::InUse);
                 }
                 let slot = guarded::map_view(extent.start, extent.pages, guard).inspect_err(|_| lender.give_back())?;
+                clear_if_wanted(fill, slot.start(), slot.end());
                 slot.set_lender(lender);
                 slot.set_owner(thread);
                 thread.stack.set_slot(slot);
@@ -163,10 +165,20 @@ impl Source<'_> {
                 if !lender.take() {
                     return Err(NoStack::InUse);
                 }
-                thread.stack.set_bare(extent.start, extent.pages * PAGE_SIZE, lender);
+                let bytes = extent.pages * PAGE_SIZE;
+                clear_if_wanted(fill, extent.start, extent.start + bytes);
+                thread.stack.set_bare(extent.start, bytes, lender);
             }
         }
         Ok(())
+    }
+}
+
+/// Clears memory that the caller has just taken to be a stack, if that is asked for, or wanted for the watermark.
+fn clear_if_wanted(fill: Option<Fill>, start: u64, end: u64) {
+    if fill.unwrap_or_else(watermark::fill) == Fill::Zeros {
+        // SAFETY: mapped memory that the caller has taken: nobody else uses it.
+        unsafe { core::ptr::write_bytes(start as *mut u8, 0, (end - start) as usize) }
     }
 }
 

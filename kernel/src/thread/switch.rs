@@ -314,7 +314,10 @@ fn becomes_ready(thread: &'static Thread) -> bool {
 /// # Safety
 /// On a thread's stack; nothing that the caller owns is needed any more.
 pub(super) unsafe fn leave_for_good() -> ! {
-    assert!(cpu::on_threads_stack() && cpu::masked_depth() == 0, "a thread ends in a handler, or with interrupts masked");
+    assert!(
+        cpu::on_threads_stack() && cpu::masked_depth() == 0,
+        "a thread ends in a handler, or with interrupts masked"
+    );
     // SAFETY: by the caller's promise, with interrupts on by the assertion.
     unsafe { entry::leave_for_good() }
 }

@@ -98,8 +98,17 @@ pub(crate) fn register(thread: &'static Thread) {
     });
 }
 
-/// Runs `f` on each object that a thread has.
-pub(super) fn each_object(mut f: impl FnMut(&'static Thread)) {
+/// Runs `f` on each object in use: number, name, state in a word, the CPU that it ran on last, users.
+pub fn for_each(mut f: impl FnMut(u32, &str, &'static str, u32, u32)) {
+    for_each_object(|thread| {
+        let (name, state) = (thread.name(), thread.state.load(Ordering::Relaxed));
+        let (cpu, users) = (thread.last_cpu.load(Ordering::Relaxed), thread.users.load(Ordering::Relaxed));
+        f(thread.number(), name.as_str(), wire::debug::STATES[usize::from(state).min(4)], cpu, users);
+    });
+}
+
+/// Runs `f` on each object in use.
+pub(super) fn for_each_object(mut f: impl FnMut(&'static Thread)) {
     let mut at = ALL.load(Ordering::Acquire);
     // SAFETY: null, or an object that was registered.
     while let Some(thread) = unsafe { at.as_ref() } {
@@ -108,15 +117,6 @@ pub(super) fn each_object(mut f: impl FnMut(&'static Thread)) {
         }
         at = thread.all_link.load(Ordering::Relaxed);
     }
-}
-
-/// Runs `f` on each object in use: number, name, state in a word, the CPU that it ran on last, users.
-pub fn for_each(mut f: impl FnMut(u32, &str, &'static str, u32, u32)) {
-    each_object(|thread| {
-        let state = wire::debug::STATES[usize::from(thread.state.load(Ordering::Relaxed)).min(4)];
-        let (cpu, users) = (thread.last_cpu.load(Ordering::Relaxed), thread.users.load(Ordering::Relaxed));
-        thread.with_name(|name| f(thread.number(), name, state, cpu, users));
-    });
 }
 
 /// Where the pointer to the first object is.

@@ -1,8 +1,11 @@
 //! Backtraces: walks of the frame-pointer chain, read word by word so that a broken chain ends the walk and nothing
 //! else. Addresses only; the host puts names to them.
+//!
+//! A word is read only if the page tables have it. A read that faulted would be answered all the same, but in an NMI's handler
+//! the fault's return would let in the next NMI, over the frame of this one.
 
 use crate::cpu::entry::Frame;
-use crate::mem::probe;
+use crate::mem::{paging, probe};
 use core::fmt;
 
 /// Return addresses that are kept.
@@ -47,7 +50,7 @@ impl Backtrace {
     fn walk(&mut self, mut rbp: u64) {
         // The chain goes up; anything else is not one.
         while rbp != 0 && rbp.is_multiple_of(8) && self.count < DEPTH {
-            let (Some(next), Some(back)) = (probe::read(rbp), probe::read(rbp.wrapping_add(8))) else { return };
+            let (Some(next), Some(back)) = (word(rbp), word(rbp.wrapping_add(8))) else { return };
             self.push(back);
             if next <= rbp {
                 return;
@@ -55,6 +58,10 @@ impl Backtrace {
             rbp = next;
         }
     }
+}
+
+fn word(address: u64) -> Option<u64> {
+    if paging::may_be_mapped(address) { probe::read(address) } else { None }
 }
 
 impl fmt::Display for Backtrace {

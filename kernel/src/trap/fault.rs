@@ -4,10 +4,9 @@ use super::backtrace::Backtrace;
 use super::{DOUBLE_FAULT, PAGE_FAULT, report};
 use crate::cpu::Cpu;
 use crate::cpu::entry::Frame;
-use crate::mem::slots::{Hit, Region, slot_of};
-use crate::mem::{PAGE_SIZE, slots};
+use crate::mem::{Hit, Owner, Region, owner_of};
 use crate::record;
-use crate::thread::{self, Cause, Fault, FaultKind, Thread};
+use crate::thread::{self, Cause, Fault, FaultKind, Thread, watermark};
 use crate::trace::{Event, emit};
 use wire::Record;
 use wire::record::Guard;
@@ -17,9 +16,8 @@ use wire::record::Guard;
 pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     let thread = cpu.current();
     let by_thread = cpu.interrupt_depth.get() == 0; // this exception, and no handler before it
-    let kind = classify(thread, frame, address);
-    let fault = Fault { kind, address, rip: frame.rip };
-    let understood = frame.vector != DOUBLE_FAULT || matches!(kind, FaultKind::Guard(..));
+    let fault = classify(by_thread.then_some(thread), frame, address);
+    let understood = frame.vector != DOUBLE_FAULT || matches!(fault.kind, FaultKind::Guard(..));
     if by_thread && understood && cpu.irq_off_depth.get() == 0 && thread.can_be_ended() {
         end(cpu, thread, frame, fault);
     } else {
@@ -27,16 +25,32 @@ pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     }
 }
 
-fn classify(thread: &Thread, frame: &Frame, address: u64) -> FaultKind {
-    match frame.vector {
-        PAGE_FAULT | DOUBLE_FAULT => match (thread.stack(), slots::classify(address)) {
-            (Some(own), Some(Hit { region: Region::Guard(guard, distance), .. })) if slot_of(address) == Some(own) => {
-                FaultKind::Guard(guard, distance)
-            }
-            _ => FaultKind::Page,
-        },
-        vector => FaultKind::Exception(vector as u8),
-    }
+/// What the fault is: only who hits a guard of the stack that it runs on, a thread's or a CPU's, has overflowed.
+fn classify(by: Option<&Thread>, frame: &Frame, address: u64) -> Fault {
+    let (touches, code) = match frame.vector {
+        PAGE_FAULT | DOUBLE_FAULT => (true, 0),
+        vector => (false, vector as u8),
+    };
+    // What code that is no thread's runs on follows from its stack pointer.
+    let running = match by.map(Thread::stack_bounds) {
+        Some(bounds) if bounds.1 != 0 => Some(bounds),
+        _ => owner_of(frame.rsp).and_then(|owner| owner.hit()).map(|hit| (hit.start, hit.end)),
+    };
+    let there = if touches { owner_of(address) } else { None };
+    let kind = match there.and_then(|owner| owner.hit()) {
+        _ if !touches => FaultKind::Exception(code),
+        Some(Hit { region: Region::Guard(guard, distance), start, end }) if running == Some((start, end)) => {
+            FaultKind::Guard(guard, distance)
+        }
+        _ => FaultKind::Page,
+    };
+    told(kind, address, there, frame, running)
+}
+
+fn told(kind: FaultKind, address: u64, there: Option<Owner>, frame: &Frame, running: Option<(u64, u64)>) -> Fault {
+    let (start, end) = running.unwrap_or((0, 0));
+    let used = watermark::of_stack((start, end), frame.rsp);
+    Fault { kind, address, there, rip: frame.rip, used, stack_bytes: (end - start) as u32 }
 }
 
 /// A thread called a kernel function with too little stack left for what that may need: the same as an overflow, found
@@ -44,10 +58,11 @@ fn classify(thread: &Thread, frame: &Frame, address: u64) -> FaultKind {
 /// needs the thread's stack; if even the frame did not fit, it was a guard hit like any other.
 pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
     let thread = cpu.current();
-    let (start, _) = thread.stack_bounds();
+    let bounds @ (start, _) = thread.stack_bounds();
     let missing = thread::HEADROOM.saturating_sub(frame.rsp.saturating_sub(start));
     let kind = FaultKind::Guard(Guard::Front, missing);
-    let fault = Fault { kind, address: start.wrapping_sub(missing), rip: frame.rip };
+    let address = start.wrapping_sub(missing);
+    let fault = told(kind, address, owner_of(address), frame, Some(bounds));
     if cpu.irq_off_depth.get() > 0 || !thread.can_be_ended() {
         fatal(cpu, thread, frame, &fault);
     }
@@ -82,16 +97,15 @@ pub(crate) fn tell(thread: &Thread, cause: &Cause) {
         FaultKind::Guard(guard, distance) => Some((guard, distance)),
         _ => None,
     };
-    thread.with_name(|name| {
-        println!("{cpu}: thread '{name}' ended by {fault}\n    backtrace{backtrace}");
-        record::send(&Record::Fault {
-            cpu: cpu.index() as u16,
-            thread: name,
-            guard: guard.map(|(guard, _)| guard),
-            address: fault.address,
-            distance: guard.map_or(0, |(_, distance)| distance),
-            rip: fault.rip,
-        });
+    let name = thread.name();
+    println!("{cpu}: thread '{name}'#{} ended by {fault}\n    backtrace{backtrace}", thread.number());
+    record::send(&Record::Fault {
+        cpu: cpu.index() as u16,
+        thread: name.as_str(),
+        guard: guard.map(|(guard, _)| guard),
+        address: fault.address,
+        distance: guard.map_or(0, |(_, distance)| distance),
+        rip: fault.rip,
     });
 }
 
@@ -103,34 +117,13 @@ fn fatal(cpu: &Cpu, thread: &Thread, frame: &Frame, fault: &Fault) -> ! {
         _ => "exception",
     };
     let (preempt, shields) = (thread.preempt_count(), thread.shield_count());
-    let place = match slots::classify(fault.address) {
-        Some(Hit { region: Region::Guard(..), start, end }) => Place::Guard(start, end),
-        Some(Hit { region: Region::Mapped, .. }) => Place::Text("in a guarded mapping"),
-        Some(Hit { region: Region::Empty, .. }) => Place::Text("in a slot whose mapping is gone"),
-        None if fault.address < PAGE_SIZE => Place::Text("in the null page"),
-        None => Place::Text("outside all guarded mappings"),
-    };
     report::set_panic_backtrace(Backtrace::of_frame(frame));
     panic!(
-        "{name} in the kernel: {fault}, error {:#x}, rsp {:#x}, {place}; interrupts {} deep, masked {} deep, \
+        "{name} in the kernel: {fault}, error {:#x}, rsp {:#x}; interrupts {} deep, masked {} deep, \
          preemption off {preempt} deep, shields {shields}",
         frame.error,
         frame.rsp,
         cpu.interrupt_depth.get() + 1,
         cpu.irq_off_depth.get(),
     )
-}
-
-enum Place {
-    Guard(u64, u64),
-    Text(&'static str),
-}
-
-impl core::fmt::Display for Place {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Guard(start, end) => write!(f, "in a guard of the mapping {start:#x} to {end:#x}"),
-            Self::Text(text) => f.write_str(text),
-        }
-    }
 }

@@ -10,7 +10,8 @@ pub(crate) mod watchdog;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::Frame;
 use crate::cpu::{self, Cpu};
-use crate::mem::{probe, tlb};
+use crate::mem::{StackKind, probe, tlb};
+use crate::misdeed;
 use crate::sync::checks;
 use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
@@ -92,7 +93,10 @@ fn serve(cpu: &'static Cpu, vector: u8) {
         vector::SHOOTDOWN => tlb::serve(),
         vector::PING => tlb::pong(),
         vector::SPURIOUS => return, // needs no end
-        _ => panic!("an interrupt that nobody asked for: vector {vector:#x}"),
+        _ => {
+            misdeed::passes(StackKind::Interrupt);
+            panic!("an interrupt that nobody asked for: vector {vector:#x}")
+        }
     }
     if recorded {
         emit(Event::Served { vector: vector.into() });
@@ -119,17 +123,23 @@ fn serve_undelivered(cpu: &'static Cpu) {
 pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) {
     // SAFETY: the entry code's frame, on this exception's own stack.
     let frame = unsafe { &mut *frame };
+    let cpu = cpu::this_racy();
+    // A fault in here is none of the thread that was interrupted.
+    let depth = cpu.interrupt_depth.get();
+    cpu.interrupt_depth.set(depth + 1);
     match frame.vector {
-        NMI => nmi::handle(frame),
+        NMI => nmi::handle(cpu, frame),
         DOUBLE_FAULT => {
-            let cpu = cpu::this_racy();
-            let depth = cpu.interrupt_depth.get();
-            cpu.interrupt_depth.set(depth + 1);
+            misdeed::passes(StackKind::DoubleFault);
             fault::contain(cpu, frame, Cr2::read_raw());
             // An interrupt that was being delivered when the stack ended is served now.
             serve_undelivered(cpu);
-            cpu.interrupt_depth.set(depth);
         }
-        _ => panic!("machine check at rip {:#x}", frame.rip),
+        _ => {
+            misdeed::passes(StackKind::MachineCheck);
+            report::set_panic_backtrace(Backtrace::of_frame(frame));
+            panic!("machine check at rip {:#x}", frame.rip)
+        }
     }
+    cpu.interrupt_depth.set(depth);
 }

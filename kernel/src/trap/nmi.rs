@@ -3,19 +3,18 @@
 
 use super::panic;
 use crate::cpu::entry::Frame;
-use crate::cpu::{self, REACHABLE};
+use crate::cpu::{self, Cpu, REACHABLE};
+use crate::mem::StackKind;
+use crate::misdeed;
 use crate::trace::{self, Event};
 use core::sync::atomic::Ordering;
 use x86_64::instructions::{hlt, interrupts};
 
-pub(super) fn handle(frame: &Frame) {
-    let cpu = cpu::this_racy();
+/// On the NMI's own stack, which the caller has counted.
+pub(super) fn handle(cpu: &Cpu, frame: &Frame) {
     trace::emit_in_nmi(Event::Nmi { rip: frame.rip });
-    // A fault in here, by the walk of a broken stack, is none of the thread that was interrupted.
-    let depth = cpu.interrupt_depth.get();
-    cpu.interrupt_depth.set(depth + 1);
+    misdeed::passes(StackKind::Nmi);
     cpu.snapshot.take(frame);
-    cpu.interrupt_depth.set(depth);
     if panic::somebody_panicked() {
         stop();
     }

@@ -107,23 +107,20 @@ pub(super) unsafe fn others(me: &Cpu) {
 /// No other CPU prints.
 pub(super) unsafe fn tell(cpu: &Cpu, state: &str, interrupts: u32, backtrace: &[u64]) {
     let thread = cpu.current();
-    thread.with_name(|name| {
-        let state = CpuState {
-            cpu: cpu.id().index() as u32,
-            state,
-            thread: thread.number(),
-            name,
-            interrupts,
-            masked: cpu.irq_off_depth.get(),
-            preempt_off: thread.preempt_count(),
-            shields: thread.shield_count(),
-            held: cpu.held.told(),
-            request: Some(cpu.request.get())
-                .filter(|open| *open != 0)
-                .map(|open| (open as u32, cpu.request_targets.get())),
-            backtrace,
-        };
-        // SAFETY: by the caller's promise.
-        unsafe { crate::console::write_in_panic(format_args!("{state}\n")) }
-    });
+    let name = thread.name();
+    let state = CpuState {
+        cpu: cpu.id().index() as u32,
+        state,
+        thread: thread.number(),
+        name: name.as_str(),
+        interrupts,
+        masked: cpu.irq_off_depth.get(),
+        preempt_off: thread.preempt_count(),
+        shields: thread.shield_count(),
+        held: cpu.held.told(),
+        request: Some(cpu.request.get()).filter(|open| *open != 0).map(|open| (open as u32, cpu.request_targets.get())),
+        backtrace,
+    };
+    // SAFETY: by the caller's promise.
+    unsafe { crate::console::write_in_panic(format_args!("{state}\n")) }
 }

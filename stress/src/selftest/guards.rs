@@ -21,7 +21,6 @@ pub const TESTS: &[Test] = &[
     ("a-kernel-call-with-too-little-stack-is-an-overflow", on_call),
     ("a-thread-can-end-itself-with-no-stack-left", exit_at_the_edge),
     ("a-wild-pointer-is-no-overflow", wild),
-    ("the-cpus-own-stacks-are-guarded", own_stacks),
     ("interrupts-at-the-edge-of-the-stack-are-not-lost", interrupts_at_the_edge),
 ];
 
@@ -115,18 +114,6 @@ fn wild(context: &Context) {
         died_of(one(cpu, misdeed::read_null), FaultKind::Page);
         died_of(one(cpu, misdeed::execute_nonsense), FaultKind::Exception(6));
     }
-}
-
-fn own_stacks(context: &Context) {
-    let mut seen = 0;
-    misdeed::for_each_cpu_stack(|cpu, name, start, end| {
-        seen += 1;
-        let mapped = peek(start).is_some() && peek(end - 8).is_some();
-        let guarded = peek(start - 8).is_none() && peek(end).is_none();
-        check(mapped && guarded, "a CPU's own stacks are guarded", format_args!("the {name} stack of {cpu} is not"));
-    });
-    let expected = context.cpus.len() * 5;
-    check(seen == expected, "every CPU has five stacks of its own", format_args!("{seen} in all, not {expected}"));
 }
 
 /// Threads stand as close to the guard as they can, while interrupts rain: one whose frame does not fit ends the

@@ -15,6 +15,7 @@ mod running_out;
 mod scheduling;
 mod shootdown;
 mod spaces;
+mod stacks;
 mod tracing;
 
 use crate::account::Account;
@@ -29,6 +30,7 @@ type Test = (&'static str, fn(&Context));
 const TESTS: &[&[Test]] = &[
     machine::TESTS,
     guards::TESTS,
+    stacks::TESTS,
     exits::TESTS,
     scheduling::TESTS,
     mappings::TESTS,

@@ -65,6 +65,8 @@ pub struct Options<'a> {
     pub perturb: u64,
     /// `oracle=`: what is unmapped is kept aside for a while, and every CPU tries whether it can still read it.
     pub oracle: bool,
+    /// `watermark=`: stacks are handed out as zeros, so that how much of each was used can be told.
+    pub watermark: bool,
     /// `bug=`: the fault to put back.
     pub bug: Option<Bug>,
 }
@@ -97,6 +99,7 @@ impl Default for Options<'_> {
             interleave: 0,
             perturb: 0,
             oracle: false,
+            watermark: false,
             bug: None,
         }
     }
@@ -131,7 +134,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= lazy-idle= pcid= invpcid= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= bug=";
+                    flush-ceiling= lazy-idle= pcid= invpcid= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= watermark= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -186,6 +189,7 @@ impl<'a> Options<'a> {
             "interleave" => self.interleave = within(0, 1_000_000_000, "0 to 1000000000 (cycles)")? as u32,
             "perturb" => self.perturb = within(0, u64::MAX, "a number, decimal or 0x…, 0 for none")?,
             "oracle" => self.oracle = switch(value).ok_or(bad(SWITCH))?,
+            "watermark" => self.watermark = switch(value).ok_or(bad(SWITCH))?,
             "bug" => self.bug = Some(Bug::by_name(value).ok_or(bad(Bug::NAMES))?),
             _ => return Err(CmdlineError::UnknownWord(word)),
         }
@@ -247,6 +251,7 @@ impl fmt::Display for Options<'_> {
             (self.pcid, " pcid=on"),
             (self.invpcid, " invpcid=on"),
             (self.oracle, " oracle=on"),
+            (self.watermark, " watermark=on"),
         ] {
             f.write_str(if on { word } else { "" })?;
         }
@@ -307,9 +312,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), pcid in any::<bool>(), invpcid in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), pcid in any::<bool>(), invpcid in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), watermark in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay, lazy_idle, pcid, invpcid, deferred_pages, workload, protocol, reaping, perturb, oracle, bug, trace,
+                seed, rounds, seconds, delay, lazy_idle, pcid, invpcid, deferred_pages, workload, protocol, reaping, perturb, oracle, watermark, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

@@ -196,5 +196,7 @@ named! {
         IrqUnsafe = "irq-unsafe",
         /// A timer tick waits for its turn at the second serial port.
         TurnInInterrupt = "turn-in-interrupt",
+        /// The boot runs off the end of its stack.
+        BootOverflow = "boot-overflow",
     }
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask bench`.
 
 use crate::artifacts::Kind;
-use crate::error::Result;
 use crate::cmd::run::end_with;
+use crate::error::Result;
 use crate::launch::Launch;
 use crate::options::{Accel, Boot, Machine};
 use crate::watch::{Limits, Nobody, watch};

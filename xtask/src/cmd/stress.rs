@@ -88,6 +88,9 @@ pub struct Args {
     /// Keep what is unmapped aside for a while, poisoned, and have every CPU try whether it can still read there.
     #[arg(long)]
     oracle: bool,
+    /// Hand out stacks as zeros, so that a fault's report tells how much of the stack was ever used.
+    #[arg(long)]
+    watermark: bool,
     /// Record all events, by way of the guest's memory, and check them against the rules.
     #[arg(long, conflicts_with_all = ["trace", "trace_events"])]
     check: bool,
@@ -271,6 +274,7 @@ impl Args {
             invpcid: self.invpcid,
             perturb: self.perturb,
             oracle: self.oracle,
+            watermark: self.watermark,
             reaping: Reaping::by_name(&self.reaping).expect(known),
             deferred_pages: self.deferred_pages,
             patience: self.patience,

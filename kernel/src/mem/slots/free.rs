@@ -1,6 +1,7 @@
 //! Which slots are free: a list for each size class, and the slots behind it that were never handed out, whose entries are
 //! made a chunk at a time.
 
+use super::super::StackKind;
 use super::super::fallible::{self, OutOfHeap};
 use super::{CHUNK, CHUNK_TABLE, CLASSES, Kind, SMALLEST, Slot, SlotId, capacity};
 use crate::inject::{self, Sources};
@@ -124,6 +125,7 @@ pub(crate) fn free(id: SlotId) {
     slot.kind.store(Kind::Empty as u32, Ordering::Relaxed);
     slot.owner.store(ptr::null_mut(), Ordering::Relaxed);
     slot.pages.store(0, Ordering::Relaxed);
+    slot.stack.store(StackKind::Thread as u32, Ordering::Relaxed);
     if let Some(lender) = id.lender() {
         slot.lender.store(ptr::null_mut(), Ordering::Relaxed);
         lender.give_back();
@@ -144,4 +146,3 @@ pub fn live() -> u64 {
 pub(in crate::mem) fn chunks() -> u64 {
     CHUNKS_MADE.load(Ordering::Relaxed).into()
 }
-

@@ -11,16 +11,17 @@ pub(super) use free::chunks;
 pub use free::live;
 pub(crate) use free::{NoSlot, allocate, free};
 
-use super::PAGE_SIZE;
 use super::frames::{FrameList, OutOfFrames};
 use super::lender::Lender;
 use super::paging::Entries;
+use super::{PAGE_SIZE, StackKind};
 use crate::thread::Thread;
 use alloc::boxed::Box;
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use smp::CpuId;
 use spin::Once;
 use wire::record::Guard;
 use wire::trace::event::SlotName;
@@ -60,6 +61,8 @@ struct Slot {
     frames: [AtomicU32; 2],
     /// The page-table entries of the slot, once there is a table for it; see [`SlotId::entries`].
     entries: AtomicPtr<AtomicU64>,
+    /// What kind of stack: a [`StackKind`] in the lowest byte, the CPU that it belongs to in the next.
+    stack: AtomicU32,
     /// The thread whose stack it is.
     owner: AtomicPtr<Thread>,
     /// Who lends the memory that is mapped in it, if somebody does.
@@ -182,7 +185,7 @@ impl SlotId {
     pub(super) fn entries(self) -> Result<Option<Entries>, OutOfFrames> {
         let known = self.0.entries.load(Ordering::Relaxed);
         match Entries::from_raw(known) {
-            None if size(self.class()) > Entries::SPAN => Ok(None),
+            None if !self.is_in_one_table() => Ok(None),
             None => self.create_entries().map(Some),
             found => Ok(found),
         }
@@ -249,6 +252,17 @@ impl SlotId {
         self.0.kind.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
+    /// Says what kind of stack is mapped in it, and which CPU's it is. Until then it is a thread's.
+    pub(crate) fn set_stack_kind(self, kind: StackKind, cpu: CpuId) {
+        self.0.stack.store(kind as u32 | (cpu.index() as u32) << 8, Ordering::Relaxed);
+    }
+
+    /// What kind of stack is mapped in it, and if it is not a thread's, which CPU's it is.
+    pub(crate) fn stack_kind(self) -> (StackKind, CpuId) {
+        let word = self.0.stack.load(Ordering::Relaxed) as usize;
+        (StackKind::ALL[word & 0xff], CpuId::new(word >> 8))
+    }
+
     /// The thread whose stack it is.
     #[inline(always)]
     pub(crate) fn owner(self) -> Option<&'static Thread> {
@@ -305,6 +319,12 @@ impl SlotId {
     #[inline(always)]
     pub(crate) fn is_own_stack(self) -> bool {
         self.0.kind.load(Ordering::Relaxed) == Kind::Stack as u32
+    }
+
+    /// Whether it lies in one page table: it has [`entries`](Self::entries) then, once anything was mapped in it.
+    #[inline(always)]
+    pub(crate) fn is_in_one_table(self) -> bool {
+        size(self.class()) <= Entries::SPAN
     }
 
     /// Whether a page of it whose dirty bit is not set holds zeros.
@@ -366,6 +386,7 @@ impl Slot {
             kind: AtomicU32::new(Kind::Empty as u32),
             frames: [const { AtomicU32::new(0) }; 2],
             entries: AtomicPtr::new(ptr::null_mut()),
+            stack: AtomicU32::new(StackKind::Thread as u32),
             owner: AtomicPtr::new(ptr::null_mut()),
             lender: AtomicPtr::new(ptr::null_mut()),
             is_clean: AtomicBool::new(false),
