@@ -12,6 +12,7 @@ use crate::mem::{AddressSpace, custody, oracle, space};
 use crate::sync::irq::IrqsOff;
 use crate::sync::{SpinLock, may_wait};
 use crate::trace::{Event, emit, emit_for};
+use crate::user;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
@@ -55,6 +56,8 @@ struct Body<F, T> {
     value: Arc<SpinLock<Option<T>>>,
     /// Where it runs: there while it does.
     _space: Option<Arc<AddressSpace>>,
+    /// What it is in user code: there while it may be switched to.
+    _user: Option<Arc<user::Context>>,
 }
 
 impl<F: FnOnce() -> T + Send, T: Send> Payload for Body<F, T> {
@@ -81,6 +84,7 @@ pub struct Builder<'n> {
     affinity: CpuSet,
     quiet: bool,
     space: Option<Arc<AddressSpace>>,
+    user: Option<Arc<user::Context>>,
 }
 
 impl Default for Builder<'_> {
@@ -100,6 +104,7 @@ impl<'n> Builder<'n> {
             affinity: CpuSet::ALL,
             quiet: false,
             space: None,
+            user: None,
         }
     }
 
@@ -145,6 +150,12 @@ impl<'n> Builder<'n> {
         self
     }
 
+    /// It goes to user code, with this.
+    pub(crate) fn user(mut self, context: Arc<user::Context>) -> Self {
+        self.user = Some(context);
+        self
+    }
+
     /// Its faults are expected: they end it and are counted, but nothing is printed.
     #[must_use]
     pub const fn quiet(mut self) -> Self {
@@ -169,9 +180,12 @@ impl<'n> Builder<'n> {
         let stack = self.stack().map_err(SpawnError::Stack)?;
         let space = self.space.as_ref().map(|space| space.id());
         let value = Arc::new(SpinLock::new("value", None));
-        let body: Box<dyn Payload> = Box::new(Body { f: Some(f), value: value.clone(), _space: self.space });
+        let context = self.user.as_ref().map_or(ptr::null(), Arc::as_ptr);
+        let body: Box<dyn Payload> =
+            Box::new(Body { f: Some(f), value: value.clone(), _space: self.space, _user: self.user });
         let thread = table::allocate();
         thread.set_space(space);
+        thread.set_user(context);
         // SAFETY: nobody else knows the thread yet.
         unsafe { *thread.payload.get() = Some(body) };
         thread.set_name(self.name);
@@ -251,6 +265,7 @@ extern "C" fn begin() -> ! {
     {
         let _irqs = IrqsOff::new();
         thread.set_space(None);
+        thread.set_user(ptr::null());
         space::enter(None);
     }
     {

@@ -60,6 +60,30 @@ pub struct Fault {
     pub address: u64,
     /// The instruction that did it.
     pub rip: u64,
+    /// Whose code that is.
+    pub mode: Mode,
+}
+
+/// Where a thread is when it faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A thread of the kernel.
+    Kernel,
+    /// In user code.
+    User,
+    /// In the kernel, for a user thread: mostly in a system call. Its stack there is its privileged stack.
+    SystemCall,
+}
+
+impl Mode {
+    /// As words in front of `stack`, and behind what happened.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Kernel => ("", ""),
+            Self::User => ("", " in user mode"),
+            Self::SystemCall => ("privileged ", " in a system call"),
+        }
+    }
 }
 
 /// Kinds of faults.
@@ -67,6 +91,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// A guard of its own stack, this many bytes past the edge.
     Guard(Guard, u64),
+    /// A guard of its user stack, this many bytes past the edge.
+    UserGuard(Guard, u64),
     /// Another address that is not mapped, or not for this.
     Page,
     /// Another exception, by its vector.
@@ -75,17 +101,19 @@ pub enum FaultKind {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, address, rip } = self;
-        match kind {
-            FaultKind::Guard(Guard::Front, distance) => {
-                write!(f, "stack overflow: {address:#x} is {distance} bytes below the stack, at rip {rip:#x}")
-            }
-            FaultKind::Guard(Guard::Rear, distance) => {
-                write!(f, "stack underflow: {address:#x} is {distance} bytes above the stack, at rip {rip:#x}")
-            }
-            FaultKind::Page => write!(f, "page fault at {address:#x}, rip {rip:#x}"),
-            FaultKind::Exception(vector) => write!(f, "exception {vector} at rip {rip:#x}"),
-        }
+        let Self { kind, address, rip, mode } = self;
+        let (stack, place) = mode.words();
+        let (stack, guard, distance) = match kind {
+            FaultKind::Guard(guard, distance) => (stack, guard, distance),
+            FaultKind::UserGuard(guard, distance) => ("user ", guard, distance),
+            FaultKind::Page => return write!(f, "page fault{place} at {address:#x}, rip {rip:#x}"),
+            FaultKind::Exception(vector) => return write!(f, "exception {vector}{place} at rip {rip:#x}"),
+        };
+        let (what, side) = match guard {
+            Guard::Front => ("overflow", "below"),
+            Guard::Rear => ("underflow", "above"),
+        };
+        write!(f, "{stack}stack {what}: {address:#x} is {distance} bytes {side} the stack, at rip {rip:#x}")
     }
 }
 

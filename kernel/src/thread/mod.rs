@@ -28,7 +28,7 @@ mod table;
 
 pub use builder::{Builder, SpawnError, spawn};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
-pub use join::{Death, Fault, FaultKind, JoinHandle};
+pub use join::{Death, Fault, FaultKind, JoinHandle, Mode};
 pub(crate) use shield::HEADROOM;
 pub use shield::{PreemptOff, Shield};
 pub use sleep::sleep;
@@ -50,6 +50,7 @@ use crate::cpu::cell::Own;
 use crate::cpu::entry::Frame;
 use crate::mem::slots::SlotId;
 use crate::sync::SpinLock;
+use crate::user;
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -89,6 +90,8 @@ pub struct Thread {
     stack: AtomicU32,
     /// The number of the address space that it runs in plus one, 0 for none. What it runs holds the space.
     space: AtomicU32,
+    /// What it is in user code, if it goes there. What it runs holds it.
+    user: AtomicPtr<user::Context>,
     /// CPUs that it may run on.
     affinity: AtomicU64,
     /// CPU that it ran on last.
@@ -127,6 +130,7 @@ impl Thread {
             frame: AtomicPtr::new(core::ptr::null_mut()),
             stack: AtomicU32::new(0),
             space: AtomicU32::new(0),
+            user: AtomicPtr::new(core::ptr::null_mut()),
             affinity: AtomicU64::new(u64::MAX),
             last_cpu: AtomicU32::new(0),
             link: AtomicPtr::new(core::ptr::null_mut()),
@@ -180,6 +184,16 @@ impl Thread {
 
     fn set_space(&self, space: Option<SpaceId>) {
         self.space.store(space.map_or(0, |space| space.0 + 1), Ordering::Relaxed);
+    }
+
+    /// What it is in user code, if it goes there.
+    pub(crate) fn user(&self) -> Option<&user::Context> {
+        // SAFETY: null, or what the thread's payload holds: only the thread itself, and who switches from or to it, ask.
+        unsafe { self.user.load(Ordering::Relaxed).as_ref() }
+    }
+
+    fn set_user(&self, context: *const user::Context) {
+        self.user.store(context.cast_mut(), Ordering::Relaxed);
     }
 
     /// Whether it may run on `cpu`.

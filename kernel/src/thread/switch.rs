@@ -12,6 +12,7 @@ use crate::mem::{space, tlb};
 use crate::perturb::{self, Point};
 use crate::sync::irq::IrqsOff;
 use crate::trace::{self, Event, emit};
+use crate::user;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use smp::{AtomicCpuSet, CpuId, CpuSet};
@@ -68,9 +69,11 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     if !idles && why != Why::Exits {
         emit(Event::Leave { why: why as u32 });
     }
+    user::leaves(before);
     epilogue(cpu, before, why);
     tlb::passes();
     let next = pick(cpu);
+    user::comes(cpu, next);
     // From idling to idling is no change.
     if !idles || !ptr::eq(next, before) {
         emit(Event::Switch { to: next.number() });

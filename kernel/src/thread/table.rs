@@ -32,6 +32,7 @@ pub(super) fn allocate() -> &'static Thread {
         flag.store(false, Ordering::Relaxed);
     }
     thread.set_space(None);
+    thread.set_user(core::ptr::null());
     thread.preempt_off.set(0);
     thread.shields.set(0);
     thread.users.store(2, Ordering::Relaxed);

@@ -22,7 +22,9 @@ impl Backtrace {
     pub(crate) fn of_frame(frame: &Frame) -> Self {
         let mut trace = Self::EMPTY;
         trace.push(frame.rip);
-        trace.walk(frame.rbp);
+        if !frame.is_user() {
+            trace.walk(frame.rbp);
+        }
         trace
     }
 
@@ -45,8 +47,8 @@ impl Backtrace {
     }
 
     fn walk(&mut self, mut rbp: u64) {
-        // The chain goes up; anything else is not one.
-        while rbp != 0 && rbp.is_multiple_of(8) && self.count < DEPTH {
+        // The chain goes up, in the upper half; anything else is not one, or a user's.
+        while rbp.cast_signed() < 0 && rbp.is_multiple_of(8) && self.count < DEPTH {
             let (Some(next), Some(back)) = (probe::read(rbp), probe::read(rbp.wrapping_add(8))) else { return };
             self.push(back);
             if next <= rbp {

@@ -7,7 +7,7 @@ use crate::cpu::entry::Frame;
 use crate::mem::slots::{Hit, Region, SlotId, slot_of};
 use crate::mem::{PAGE_SIZE, slots};
 use crate::record;
-use crate::thread::{self, Fault, FaultKind, Left, Thread};
+use crate::thread::{self, Fault, FaultKind, Left, Mode, Thread};
 use crate::trace::{Event, emit};
 use smp::CpuId;
 use wire::Record;
@@ -19,7 +19,7 @@ pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     let thread = cpu.current();
     let by_thread = cpu.interrupt_depth.get() == 0; // this exception, and no handler before it
     let kind = classify(thread, frame, address);
-    let fault = Fault { kind, address, rip: frame.rip };
+    let fault = Fault { kind, address, rip: frame.rip, mode: mode(thread, frame) };
     let understood = frame.vector != DOUBLE_FAULT || matches!(kind, FaultKind::Guard(..));
     if by_thread && understood && cpu.irq_off_depth.get() == 0 && thread.can_be_ended() {
         end(cpu, thread, frame, fault);
@@ -28,8 +28,27 @@ pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     }
 }
 
+/// User code was interrupted at an address that is none, and cannot go on: ends the thread.
+pub(super) fn contain_lost(cpu: &'static Cpu, frame: &mut Frame) {
+    let thread = cpu.current();
+    let fault = Fault { kind: FaultKind::Page, address: frame.rip, rip: frame.rip, mode: Mode::User };
+    end(cpu, thread, frame, fault);
+}
+
+fn mode(thread: &Thread, frame: &Frame) -> Mode {
+    match thread.user() {
+        _ if frame.is_user() => Mode::User,
+        Some(_) => Mode::SystemCall,
+        None => Mode::Kernel,
+    }
+}
+
 fn classify(thread: &Thread, frame: &Frame, address: u64) -> FaultKind {
     match frame.vector {
+        PAGE_FAULT if frame.is_user() => match thread.user().and_then(|user| user.guard_at(address)) {
+            Some((guard, distance)) => FaultKind::UserGuard(guard, distance),
+            None => FaultKind::Page,
+        },
         PAGE_FAULT | DOUBLE_FAULT => match (thread.stack(), slots::classify(address)) {
             (Some(own), Some(Hit { region: Region::Guard(guard, distance), .. })) if slot_of(address) == Some(own) => {
                 FaultKind::Guard(guard, distance)
@@ -48,7 +67,8 @@ pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
     let start = thread.stack().map_or(0, SlotId::start);
     let missing = thread::HEADROOM.saturating_sub(frame.rsp.saturating_sub(start));
     let kind = FaultKind::Guard(Guard::Front, missing);
-    let fault = Fault { kind, address: start.wrapping_sub(missing), rip: frame.rip };
+    let mode = mode(thread, frame);
+    let fault = Fault { kind, address: start.wrapping_sub(missing), rip: frame.rip, mode };
     if cpu.irq_off_depth.get() > 0 || !thread.can_be_ended() {
         fatal(cpu, thread, frame, &fault);
     }
@@ -58,12 +78,12 @@ pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
 /// Counts the fault, and makes the thread end itself; it tells of the fault first ([`tell`]).
 fn end(cpu: &Cpu, thread: &Thread, frame: &mut Frame, fault: Fault) {
     match fault.kind {
-        FaultKind::Guard(..) => cpu.stats.guard_hits.add(1),
+        FaultKind::Guard(..) | FaultKind::UserGuard(..) => cpu.stats.guard_hits.add(1),
         _ => cpu.stats.other_faults.add(1),
     }
     let what = match fault.kind {
-        FaultKind::Guard(Guard::Front, _) => 0,
-        FaultKind::Guard(Guard::Rear, _) => 1,
+        FaultKind::Guard(Guard::Front, _) | FaultKind::UserGuard(Guard::Front, _) => 0,
+        FaultKind::Guard(Guard::Rear, _) | FaultKind::UserGuard(Guard::Rear, _) => 1,
         FaultKind::Page => 2,
         FaultKind::Exception(_) => 3,
     };
@@ -79,7 +99,7 @@ pub(crate) fn tell(thread: &Thread, fault: &Fault, cpu: CpuId, backtrace: &Backt
         return;
     }
     let guard = match fault.kind {
-        FaultKind::Guard(guard, distance) => Some((guard, distance)),
+        FaultKind::Guard(guard, distance) | FaultKind::UserGuard(guard, distance) => Some((guard, distance)),
         _ => None,
     };
     let (bytes, length) = thread.name_bytes();

@@ -16,7 +16,7 @@ use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
 use crate::trace::{self, Event, emit};
-use crate::{bug, interleave, record};
+use crate::{bug, interleave, record, user};
 use backtrace::Backtrace;
 use wire::Record;
 use wire::cmdline::Bug;
@@ -43,6 +43,9 @@ pub(crate) extern "C" fn interrupt(frame: *mut Frame) -> *mut Frame {
         // The backtrace that helps is the one of the code that was interrupted.
         checks::at_interrupt(cpu, saved.vector, || report::set_panic_backtrace(Backtrace::of_frame(saved)));
         serve(cpu, saved.vector as u8);
+        if saved.is_user() && !user::is_code(saved.rip) {
+            fault::contain_lost(cpu, saved);
+        }
     }
     if interrupted_a_thread(cpu) { switch::after_interrupt(cpu, frame) } else { frame }
 }
@@ -56,6 +59,7 @@ fn exception(cpu: &'static Cpu, frame: &mut Frame) {
     let address = if frame.vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
     // A page fault, or for an address that is none at all, a general protection fault.
     if matches!(frame.vector, PAGE_FAULT | GENERAL_PROTECTION)
+        && !frame.is_user()
         && let Some(resume) = probe::recovery(frame.rip)
     {
         frame.rip = resume;
@@ -115,12 +119,15 @@ fn serve_undelivered(cpu: &'static Cpu) {
     }
 }
 
-/// #DF, NMI or #MC, each on a stack of its own.
-pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) {
+/// #DF, NMI or #MC, each on a stack of its own. 1 if what it interrupted goes on, 0 if the thread ends instead, in the kernel.
+pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) -> u32 {
     // SAFETY: the entry code's frame, on this exception's own stack.
     let frame = unsafe { &mut *frame };
     match frame.vector {
-        NMI => nmi::handle(frame),
+        NMI => {
+            nmi::handle(frame);
+            1
+        }
         DOUBLE_FAULT => {
             let cpu = cpu::this_racy();
             let depth = cpu.interrupt_depth.get();
@@ -129,6 +136,7 @@ pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) {
             // An interrupt that was being delivered when the stack ended is served now.
             serve_undelivered(cpu);
             cpu.interrupt_depth.set(depth);
+            0
         }
         _ => panic!("machine check at rip {:#x}", frame.rip),
     }

@@ -12,6 +12,7 @@ mod scheduling;
 mod shootdown;
 mod spaces;
 mod tracing;
+mod user;
 
 use crate::account::Account;
 use crate::failure;
@@ -34,6 +35,7 @@ const TESTS: &[&[Test]] = &[
     edges::TESTS,
     tracing::TESTS,
     locks::TESTS,
+    user::TESTS,
 ];
 
 /// Runs the test of this name; whatever it checks, nothing may be left behind.
