@@ -13,9 +13,11 @@
 //! whose address is beyond it before anything else.
 
 use super::context::Context;
+use crate::cpu;
 use crate::cpu::descriptors::{USER_CODE, USER_DATA};
 use crate::cpu::entry::{RFLAGS_FIXED, RFLAGS_IF};
-use crate::cpu::{self, offset};
+#[cfg(target_os = "none")]
+use crate::cpu::offset;
 #[cfg(target_os = "none")]
 use core::arch::global_asm;
 use core::arch::naked_asm;

@@ -13,6 +13,7 @@ mod shootdown;
 mod spaces;
 mod tracing;
 mod user;
+mod user_faults;
 
 use crate::account::Account;
 use crate::failure;
@@ -36,6 +37,7 @@ const TESTS: &[&[Test]] = &[
     tracing::TESTS,
     locks::TESTS,
     user::TESTS,
+    user_faults::TESTS,
 ];
 
 /// Runs the test of this name; whatever it checks, nothing may be left behind.
