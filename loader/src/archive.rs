@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(broken(|a| a.truncate(125)), Error::PastEnd(0), "inside the first file");
         assert_eq!(broken(|a| a.truncate(132)), Error::NoHeader(132), "without the rest");
         assert_eq!(broken(|a| a[14] = b'x'), Error::Number(0));
-        assert_eq!(broken(|a| a[60] = b'F'), Error::PastEnd(0), "a file of nearly 4 GiB");
+        assert_eq!(broken(|a| a[54] = b'F'), Error::PastEnd(0), "a file of nearly 4 GiB");
         assert_eq!(broken(|a| a[101] = b'0'), Error::Name(0), "no name");
         assert_eq!(broken(|a| a[113] = 0), Error::Name(0), "a 0 inside the name");
         assert_eq!(broken(|a| *a = entry("TRAILER!!!", 0, b"")), Error::NoFile);

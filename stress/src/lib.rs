@@ -8,6 +8,7 @@ extern crate alloc;
 mod account;
 mod barrier;
 mod failure;
+mod programs;
 mod random;
 mod results;
 mod run;

@@ -3,14 +3,15 @@
 
 use super::Test;
 use crate::failure::{check, fail};
+use crate::programs::{ARRIVED, process, started};
 use crate::workload::Context;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use kernel::stats::Totals;
 use kernel::thread::{self, Builder, Death, Fault, FaultKind, JoinHandle, Mode};
-use kernel::user::{Process, Program, ProgramError, UserBuilder};
+use kernel::user::{Process, Program, ProgramError};
 use kernel::{misdeed, time};
 use smp::CpuId;
 use wire::syscall::Error;
@@ -26,41 +27,6 @@ pub const TESTS: &[Test] = &[
     ("registers-are-kept-and-are-nobody-elses", registers),
     ("nmis-hit-user-threads-anywhere", nmis),
 ];
-
-/// Threads that have told that they are about to begin.
-static ARRIVED: AtomicU64 = AtomicU64::new(0);
-
-/// What programs can ask of this image: 1 tells that a thread has begun, 2 misbehaves in the kernel for it.
-pub fn image_call(what: u64, word: u64) -> i64 {
-    match (what, word) {
-        (1, _) => {
-            ARRIVED.fetch_add(1, Ordering::SeqCst);
-        }
-        (2, 0) => misdeed::recurse_for_ever(),
-        (2, 1) => misdeed::write_below_stack(1),
-        (2, 2) => misdeed::write_above_stack(1),
-        (2, 3) => misdeed::with_stack_left(300, &mut || drop(thread::Shield::new())),
-        (2, 4) => misdeed::read_null(),
-        (2, 5) => loop {
-            core::hint::spin_loop();
-        },
-        _ => return Error::BadArgument.answer(),
-    }
-    0
-}
-
-/// A process that runs this program.
-pub fn process(name: &str) -> Option<Arc<Process>> {
-    kernel::user::set_image_call(image_call);
-    let program = Program::named(name).map_err(|error| fail("programs are there", format_args!("'{name}': {error}")));
-    let process = Process::load(&program.ok()?);
-    process.map_err(|error| fail("programs can be loaded", format_args!("'{name}': {error}"))).ok()
-}
-
-/// Starts a thread.
-pub fn started(thread: UserBuilder) -> Option<JoinHandle<i32>> {
-    thread.spawn().map_err(|error| fail("user threads can be started", format_args!("{error}"))).ok()
-}
 
 /// Joins a thread that should have ended with this code.
 pub fn expect_code(handle: Option<JoinHandle<i32>>, code: i32) {
@@ -233,14 +199,14 @@ fn nmis(context: &Context) {
         Builder::new().name("nmis").on(cpu).spawn(|| {
             while !DONE.load(Ordering::Relaxed) {
                 misdeed::interrupt_all_others_by_nmi();
-                (0..100).for_each(|_| core::hint::spin_loop());
+                (0..1_000).for_each(|_| core::hint::spin_loop());
             }
         })
     };
     let storms: Vec<_> = context.cpus.take(2).filter_map(|cpu| storm(cpu).ok()).collect();
     for program in ["registers", "fuzz", "registers"] {
         let Some(process) = process(program) else { break };
-        let start = |(cpu, number)| started(process.thread().on(cpu).quiet().arguments([number, 300]));
+        let start = |(cpu, number)| started(process.thread().on(cpu).quiet().arguments([number, 60]));
         let threads: Vec<_> = context.cpus.zip(1..).map(start).collect();
         threads.into_iter().for_each(|handle| expect_code(handle, 0));
     }
