@@ -70,6 +70,8 @@ impl Descriptors {
             ES::set_reg(SegmentSelector(KERNEL_DATA));
             FS::set_reg(SegmentSelector(0));
             GS::set_reg(SegmentSelector(0));
+            // No local descriptors, whatever the boot loader had: user code could load them.
+            core::arch::asm!("lldt {:x}", in(reg) 0_u16, options(nostack, preserves_flags));
             load_tss(tss);
         }
         IDT.call_once(idt).load();

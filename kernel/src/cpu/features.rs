@@ -8,8 +8,11 @@ use super::descriptors::{KERNEL_CODE, USER_DATA};
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::{KernelGsBase, LStar, SFMask, Star};
+use x86_64::registers::model_specific::{KernelGsBase, LStar, Msr, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
+
+/// The MSR with SYSENTER's code segment.
+const SYSENTER_CS: u32 = 0x174;
 
 /// Turns the features on, on the CPU that this runs on; system calls enter at `entry`.
 ///
@@ -27,8 +30,10 @@ pub(crate) unsafe fn enable(cpu: &Cpu, entry: u64) {
         ] {
             cr4.set(flag, has);
         }
-        // User code has no business with the base of GS, which tells the kernel whose it is.
-        cr4.remove(Cr4Flags::FSGSBASE | Cr4Flags::PERFORMANCE_MONITOR_COUNTER | Cr4Flags::OSXSAVE);
+        // User code has no business with the base of GS, which tells the kernel whose it is, nor with what a boot loader may
+        // have left on.
+        let virtual_interrupts = Cr4Flags::VIRTUAL_8086_MODE_EXTENSIONS | Cr4Flags::PROTECTED_MODE_VIRTUAL_INTERRUPTS;
+        cr4.remove(Cr4Flags::FSGSBASE | Cr4Flags::PERFORMANCE_MONITOR_COUNTER | Cr4Flags::OSXSAVE | virtual_interrupts);
         Cr4::write(cr4 | Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE);
         cpu.smap.set(cr4.contains(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION));
         Cr0::update(|cr0| {
@@ -47,6 +52,8 @@ pub(crate) unsafe fn enable(cpu: &Cpu, entry: u64) {
                 | RFlags::NESTED_TASK,
         );
         KernelGsBase::write(VirtAddr::zero());
+        // No other way in: SYSENTER without a segment is an exception.
+        Msr::new(SYSENTER_CS).write(0);
     }
 }
 

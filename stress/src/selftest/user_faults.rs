@@ -149,7 +149,7 @@ fn access_rights(context: &Context) {
 }
 
 fn privileged(context: &Context) {
-    const ALL: u64 = 37;
+    const ALL: u64 = 40;
     for cpu in context.cpus.take(2) {
         let bystander = process("waits").and_then(|process| started(process.thread().on(cpu).arguments([9, 2_000])));
         let kernels = Builder::new().name("bystander").on(cpu).spawn(|| (0..2_000).for_each(|_| thread::yield_now()));
@@ -157,7 +157,7 @@ fn privileged(context: &Context) {
             if let Some(fault) = fault(cpu, [5, number]) {
                 // QEMU reads what IRETQ pops as the kernel would, which SMAP forbids for the user's stack.
                 let by_qemu = number == ALL - 1 && fault.kind == FaultKind::Page;
-                let right = matches!(fault.kind, FaultKind::Exception(13 | 6 | 0)) || by_qemu;
+                let right = matches!(fault.kind, FaultKind::Exception(13 | 6 | 1 | 0)) || by_qemu;
                 let right = right && fault.mode == Mode::User;
                 check(right, "a privileged instruction is an exception", format_args!("{number}: {fault:?}"));
             }

@@ -148,6 +148,9 @@ mod deeds {
             "mov eax, 8; mov gs, eax",
             "ud2",
             "div ecx",
+            "sysenter",
+            ".byte 0xf1",
+            "mov eax, 7; mov gs, eax",
             "sub rsp, 40; mov qword ptr [rsp], 0x400000; mov qword ptr [rsp + 8], 8; mov qword ptr [rsp + 16], 2; mov qword ptr [rsp + 24], 0; mov qword ptr [rsp + 32], 16; iretq",
         );
     }
