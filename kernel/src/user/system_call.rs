@@ -46,7 +46,7 @@ pub(super) extern "C" fn system_call(frame: &mut Frame) {
         _ => Err(Error::NoSuchCall),
     };
     // Answers are addresses of the lower half, numbers and lengths: none has the upper bit.
-    frame.rax = answer.map_or_else(|error| error.answer().cast_unsigned(), |value| value);
+    frame.rax = answer.unwrap_or_else(|error| error.answer().cast_unsigned());
 }
 
 fn exit(context: &Context, code: u64) -> ! {

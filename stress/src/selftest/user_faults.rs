@@ -11,6 +11,7 @@ use kernel::mem::PAGE_SIZE;
 use kernel::thread::{self, Builder, Death, Fault, FaultKind, JoinHandle, Mode};
 use smp::CpuId;
 use wire::record::Guard::{Front, Rear};
+use wire::syscall::Error;
 
 pub const TESTS: &[Test] = &[
     ("a-user-stack-is-told-from-a-privileged-one", stacks),
@@ -107,6 +108,9 @@ fn kernel_memory(context: &Context) {
     ];
     for (cpu, address) in context.cpus.into_iter().cycle().zip(addresses) {
         untouchable(cpu, address);
+        let end = misdeed(cpu, [15, address]);
+        let refused = end == Some(Ok(Error::BadAddress as i32));
+        check(refused, "the kernel does not read itself for a program", format_args!("{address:#x}: {end:?}"));
     }
     check(VARIABLE.load(Ordering::Relaxed) == 0x5afe, "the kernel's memory is as it was", format_args!("it is not"));
 }
