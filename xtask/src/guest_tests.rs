@@ -441,7 +441,10 @@ pub const ALL: &[GuestTest] = &[
     holds("stress::mixed-in-turn", "run=stress rounds=10 seed=3").accel(Accel::TcgSingle),
     holds("stress::mixed-on-1-cpu", "run=stress rounds=10 seed=4").smp(1),
     holds("stress::mixed-on-8-cpus", "run=stress rounds=5 seed=5").smp(8).limit_s(120),
-    holds("stress::tiny-stacks", "run=stress rounds=5 seed=6 stack-pages=1"),
+    holds("stress::user-storm", "run=stress workload=user-storm rounds=20 seed=1"),
+    holds("stress::user-storm-with-oracle", "run=stress workload=user-storm rounds=10 seed=2 oracle=on perturb=1"),
+    holds("stress::user-storm-on-8-cpus", "run=stress workload=user-storm rounds=10 seed=3").smp(8).limit_s(120),
+    holds("stress::tiny-stacks", "run=stress rounds=7 seed=6 stack-pages=1"),
 ];
 
 #[cfg(test)]

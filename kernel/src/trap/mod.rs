@@ -42,8 +42,9 @@ pub(crate) extern "C" fn interrupt(frame: *mut Frame) -> *mut Frame {
     } else {
         // The backtrace that helps is the one of the code that was interrupted.
         checks::at_interrupt(cpu, saved.vector, || report::set_panic_backtrace(Backtrace::of_frame(saved)));
+        let lost = saved.is_user() && !user::is_code(saved.rip);
         serve(cpu, saved.vector as u8);
-        if saved.is_user() && !user::is_code(saved.rip) {
+        if lost {
             fault::contain_lost(cpu, saved);
         }
     }

@@ -13,7 +13,7 @@
 //! A user thread is a thread of the kernel that goes to user code and comes back with an exit code. Its kernel stack, guarded
 //! as any, is its *privileged stack*: system calls run on what the kernel thread leaves free of it, and interrupts of user
 //! code save their frame there. So it is preempted, aborted and ended as every thread is. What is the user's, stack
-//! and registers, is a [`Context`] that the thread's payload holds: it is given back on every way out.
+//! and registers, is a `Context` that the thread's payload holds: it is given back on every way out.
 //!
 //! | file | |
 //! |---|---|
