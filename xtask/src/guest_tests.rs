@@ -39,6 +39,8 @@ pub struct GuestTest {
     pub expect: Expect,
     /// Given to the direct loader in place of the kernel file. It must say why that is none in one line.
     pub no_kernel: Option<&'static [u8]>,
+    /// The direct loader gets the bare kernel file, without any module.
+    pub bare: bool,
 }
 
 impl GuestTest {
@@ -69,6 +71,11 @@ impl GuestTest {
         self
     }
 
+    const fn without_modules(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     const fn limit_s(mut self, limit: u64) -> Self {
         self.limit = limit;
         self
@@ -86,6 +93,7 @@ const fn test(name: &'static str, words: &'static str, expect: Expect) -> GuestT
         limit: 60,
         expect,
         no_kernel: None,
+        bare: false,
     }
 }
 
@@ -121,6 +129,7 @@ pub const ALL: &[GuestTest] = &[
     holds("boot::in-64-mib", "run=test test=boot").mem(64),
     holds("boot::in-5-gib", "run=test test=boot").mem(5 << 10),
     holds("boot::write-xor-execute", "run=test test=write-xor-execute"),
+    refuses("loader::a-torn-archive-is-no-kernel", b"070701000", "archive: truncated or malformed: no header at 0x0"),
     refuses("loader::a-text-is-no-kernel", b"#!/bin/sh\necho I am no kernel, whatever my name\n", "not an ELF"),
     refuses("loader::an-empty-file-is-no-kernel", b"", "palisade-loader: "),
     refuses("loader::a-torn-kernel-is-no-kernel", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0", "palisade-loader: "),
@@ -373,6 +382,12 @@ pub const ALL: &[GuestTest] = &[
         Expect::Fail("was written to after request"),
     ),
     // User threads.
+    test(
+        "user::an-image-without-modules-is-told",
+        "run=stress workload=user-storm rounds=1 seed=1",
+        Expect::Fail("the image has no modules: no user programs came with the kernel"),
+    )
+    .without_modules(),
     holds("user::a-program-prints", "run=test test=a-program-prints-and-ends-with-its-code"),
     holds("user::a-program-prints-on-1-cpu", "run=test test=a-program-prints-and-ends-with-its-code").smp(1),
     holds("user::stacks", "run=test test=a-user-stack-is-told-from-a-privileged-one"),
@@ -441,6 +456,7 @@ pub const ALL: &[GuestTest] = &[
     holds("stress::mixed-in-turn", "run=stress rounds=10 seed=3").accel(Accel::TcgSingle),
     holds("stress::mixed-on-1-cpu", "run=stress rounds=10 seed=4").smp(1),
     holds("stress::mixed-on-8-cpus", "run=stress rounds=5 seed=5").smp(8).limit_s(120),
+    holds("stress::mixed-without-modules", "run=stress rounds=10 seed=1").without_modules(),
     holds("stress::user-storm", "run=stress workload=user-storm rounds=20 seed=1"),
     holds("stress::user-storm-with-oracle", "run=stress workload=user-storm rounds=10 seed=2 oracle=on perturb=1"),
     holds("stress::user-storm-on-8-cpus", "run=stress workload=user-storm rounds=10 seed=3").smp(8).limit_s(120),
