@@ -162,6 +162,8 @@ global_asm!(
     "    swapgs",
     "7:  restore_registers",
     "    iretq",
+    ".global palisade_vectors_end",
+    "palisade_vectors_end:",
     stride = const VECTOR_STRIDE,
     smap = const offset::SMAP,
     cs = const core::mem::offset_of!(Frame, cs),
@@ -170,6 +172,22 @@ global_asm!(
     interrupt = sym crate::trap::interrupt,
     own_stack = sym crate::trap::own_stack_interrupt,
 );
+
+/// Whether the code at `rip` is that above, where registers may still be, or be again, what user code left in them.
+pub(crate) fn is_entry(rip: u64) -> bool {
+    #[cfg(target_os = "none")]
+    {
+        unsafe extern "C" {
+            static palisade_vectors_end: u8;
+        }
+        (&raw const VECTORS as u64..&raw const palisade_vectors_end as u64).contains(&rip)
+    }
+    #[cfg(not(target_os = "none"))]
+    {
+        let _ = rip;
+        false
+    }
+}
 
 /// Saves the thread's registers in a [`Frame`] on its stack, goes over to the CPU's own stack, and has the scheduler
 /// find the next thread. `why` is a [`crate::thread::switch::Why`]. Returns when the thread is resumed: not at all, if

@@ -1,8 +1,9 @@
 //! Backtraces: walks of the frame-pointer chain, read word by word so that a broken chain ends the walk and nothing
 //! else. Addresses only; the host puts names to them.
 
-use crate::cpu::entry::Frame;
+use crate::cpu::entry::{self, Frame};
 use crate::mem::probe;
+use crate::user;
 use core::fmt;
 
 /// Return addresses that are kept.
@@ -22,7 +23,9 @@ impl Backtrace {
     pub(crate) fn of_frame(frame: &Frame) -> Self {
         let mut trace = Self::EMPTY;
         trace.push(frame.rip);
-        if !frame.is_user() {
+        // A user's frame pointer is not followed: it may name anything, and a fault on the way would let the next NMI in
+        // while this one is served.
+        if !frame.is_user() && !entry::is_entry(frame.rip) && !user::is_entry(frame.rip) {
             trace.walk(frame.rbp);
         }
         trace
@@ -47,7 +50,7 @@ impl Backtrace {
     }
 
     fn walk(&mut self, mut rbp: u64) {
-        // The chain goes up, in the upper half; anything else is not one, or a user's.
+        // The chain goes up, in the upper half; anything else is not one.
         while rbp.cast_signed() < 0 && rbp.is_multiple_of(8) && self.count < DEPTH {
             let (Some(next), Some(back)) = (probe::read(rbp), probe::read(rbp.wrapping_add(8))) else { return };
             self.push(back);

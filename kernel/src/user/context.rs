@@ -2,7 +2,8 @@
 //! process.
 //!
 //! The kernel is built without SSE and x87, so their registers are the user thread's from the moment that it is switched to,
-//! and are saved when it is switched from: always, so that nothing of one is ever seen by another.
+//! and are saved when it is switched from: always, so that nothing of one is ever seen by another. (AMD's processors before Zen
+//! keep the addresses of the last x87 instruction over FXRSTOR; those are not hidden there.)
 
 use super::memory::UserStack;
 use super::process::Process;

@@ -55,6 +55,8 @@ global_asm!(
     "    mov rsp, [rsp + 40]",
     "    swapgs",
     "    sysretq",
+    ".global palisade_system_call_end",
+    "palisade_system_call_end:",
     user_rsp = const offset::USER_RSP,
     privileged_stack = const offset::PRIVILEGED_STACK,
     ss = const USER_DATA,
@@ -74,6 +76,22 @@ pub(crate) fn system_call_entry() -> u64 {
     }
     #[cfg(not(target_os = "none"))]
     0
+}
+
+/// Whether the code at `rip` is the entry of system calls, with what user code left in the registers.
+pub(crate) fn is_entry(rip: u64) -> bool {
+    #[cfg(target_os = "none")]
+    {
+        unsafe extern "C" {
+            static palisade_system_call_end: u8;
+        }
+        (system_call_entry()..&raw const palisade_system_call_end as u64).contains(&rip)
+    }
+    #[cfg(not(target_os = "none"))]
+    {
+        let _ = rip;
+        false
+    }
 }
 
 /// Goes to user code, and comes back with the exit code when that calls `exit`. All registers but the arguments are 0 there.

@@ -37,5 +37,5 @@ pub use program::{Program, ProgramError, programs};
 pub use system_call::set_image_call;
 
 pub(crate) use context::{Context, comes, leaves};
-pub(crate) use entry::system_call_entry;
+pub(crate) use entry::{is_entry, system_call_entry};
 pub(crate) use memory::is_code;
