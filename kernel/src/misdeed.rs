@@ -154,6 +154,12 @@ pub fn call_with_frame<const BYTES: usize>() {
     wide::<BYTES>();
 }
 
+/// The address of code of the kernel's that may fault, and is gone on with.
+#[must_use]
+pub fn forgiven_code() -> u64 {
+    crate::mem::probe::code()
+}
+
 /// Sends each other CPU an NMI, wherever it is.
 pub fn interrupt_all_others_by_nmi() {
     let irqs = IrqsOff::new();

@@ -99,6 +99,11 @@ pub(crate) fn read_any(address: u64) -> Option<u64> {
     done.then_some(u64::from_ne_bytes(bytes))
 }
 
+/// Where the kernel's own reads may fault and go on: no user code does by being there.
+pub(crate) fn code() -> u64 {
+    read_raw as *const () as u64
+}
+
 /// The word at `address`, or `None` if it is not mapped here and now.
 pub(crate) fn read(address: u64) -> Option<u64> {
     let mut value = 0;
