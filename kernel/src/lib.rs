@@ -26,6 +26,7 @@ pub mod thread;
 pub mod time;
 pub mod trace;
 mod trap;
+pub mod user;
 
 pub use boot::{exit, options};
 pub use sync::SpinLock;

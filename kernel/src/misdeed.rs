@@ -228,6 +228,20 @@ pub fn call_with_frame<const BYTES: usize>() {
     wide::<BYTES>();
 }
 
+/// The address of code of the kernel's that may fault, and is gone on with.
+#[must_use]
+pub fn forgiven_code() -> u64 {
+    crate::mem::probe::code()
+}
+
+/// Sends each other CPU an NMI, wherever it is.
+pub fn interrupt_all_others_by_nmi() {
+    let irqs = IrqsOff::new();
+    for cpu in cpu::all().filter(|cpu| cpu.id() != irqs.cpu().id()) {
+        crate::cpu::apic::send_nmi(&irqs, cpu.apic_id.get());
+    }
+}
+
 /// Spins with interrupts masked until `done`: other CPUs' interrupts wait as long.
 pub fn spin_masked(done: &dyn Fn() -> bool) {
     let _irqs = IrqsOff::new();

@@ -4,16 +4,17 @@ use crate::memory_map::{CAPACITY, MemoryMap};
 use crate::pvh::MOST_MODULES;
 use crate::request::{Feature, Requests};
 use crate::response::{Arena, file};
-use crate::{HHDM, PAGE_SIZE};
+use crate::{HHDM, MOST_FILES, PAGE_SIZE};
 
 /// The loader's name, as kernels see it.
 const NAME: &[u8] = b"Palisade loader";
 /// Path of the kernel file; there is no file system that could know a better one.
 const KERNEL_PATH: &[u8] = b"/kernel";
-/// Path of the first further module; the last digits count up.
-const MODULE_PATH: &[u8; 10] = b"/module-00";
 /// Bits of the MP answer: x2APIC is on.
 const X2APIC: u64 = 1;
+
+/// Most further files: those of an archive, and those that the virtual machine hands over.
+pub const MOST_TOLD: usize = MOST_FILES + MOST_MODULES;
 
 /// A file in memory.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub struct File<'a> {
     pub address: u64,
     /// Length in bytes.
     pub size: u64,
+    /// Its path. The kernel's is not told.
+    pub path: &'a [u8],
     /// Its command line.
     pub text: &'a [u8],
 }
@@ -58,11 +61,11 @@ pub struct Facts<'a> {
     pub map: &'a MemoryMap,
 }
 
-/// Most bytes that answers take, for so many files whose command lines have this length together.
+/// Most bytes that answers take, for so many files whose paths and command lines have this length together.
 #[must_use]
 pub const fn room(files: u64, text: u64) -> u64 {
-    // A region is a structure of three words and a pointer to it; a file has a structure, a path, a pointer and a text
-    // that ends on a boundary; the other answers are less than a page.
+    // A region is a structure of three words and a pointer to it; a file has a structure, a pointer, and a path and a text
+    // that end on boundaries; the other answers are less than a page.
     CAPACITY as u64 * 32 + files * 160 + text + PAGE_SIZE
 }
 
@@ -119,11 +122,9 @@ fn answer_memory_map(arena: &mut Arena<'_>, map: &MemoryMap) -> u64 {
 }
 
 fn answer_modules(arena: &mut Arena<'_>, modules: &[File<'_>]) -> u64 {
-    let mut structures = [0; MOST_MODULES];
-    let mut path = *MODULE_PATH;
-    for (index, (module, structure)) in (0_u8..).zip(modules.iter().zip(&mut structures)) {
-        (path[8], path[9]) = (b'0' + index / 10, b'0' + index % 10);
-        let (path, text) = (arena.text(&path), arena.text(module.text));
+    let mut structures = [0; MOST_TOLD];
+    for (module, structure) in modules.iter().zip(&mut structures) {
+        let (path, text) = (arena.text(module.path), arena.text(module.text));
         *structure = arena.words(&file(HHDM + module.address, module.size, path, text));
     }
     let (list, count) = arena.list(structures.into_iter().take(modules.len()));

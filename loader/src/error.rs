@@ -1,6 +1,6 @@
 //! Every way in which a boot can fail, as the one line that the user sees.
 
-use crate::{elf, memory_map, pvh, request};
+use crate::{archive, elf, memory_map, pvh, request};
 use core::fmt;
 
 /// Why there is no boot.
@@ -12,6 +12,8 @@ pub enum Error {
     NoKernel,
     /// A file, at this address and of this length, is not in memory that can be read.
     Unreadable(u64, u64),
+    /// The archive that the kernel file is in.
+    Archive(archive::Error),
     /// The kernel file.
     Kernel(elf::Error),
     /// The kernel's entry point, this address, is not in a segment that it may execute.
@@ -30,6 +32,7 @@ impl fmt::Display for Error {
             Self::Unreadable(address, length) => {
                 write!(f, "the file of {length} bytes at {address:#x} is not in memory below 4 GiB")
             }
+            Self::Archive(error) => write!(f, "archive: {error}"),
             Self::Kernel(error) => write!(f, "kernel file: {error}"),
             Self::Entry(address) => write!(f, "kernel file: its entry point {address:#x} is in no executable segment"),
             Self::Requests(error) => write!(f, "kernel: {error}"),
@@ -41,6 +44,12 @@ impl fmt::Display for Error {
 impl From<pvh::Error> for Error {
     fn from(error: pvh::Error) -> Self {
         Self::Start(error)
+    }
+}
+
+impl From<archive::Error> for Error {
+    fn from(error: archive::Error) -> Self {
+        Self::Archive(error)
     }
 }
 
@@ -72,6 +81,7 @@ mod tests {
                 Error::Kernel(elf::Error::Address(1, 0x10_0000)),
                 "kernel file: program header 1 is at 0x100000; a kernel must lie within the highest 2 GiB",
             ),
+            (Error::Archive(archive::Error::PastEnd(7)), "archive: truncated: the file 7 reaches past its end"),
             (
                 Error::Memory("the kernel", memory_map::Error::OutOfMemory(3 << 20)),
                 "no memory for the kernel: no 3072 KiB of consecutive free memory",

@@ -2,8 +2,8 @@
 //!
 //! The binary (`src/main.rs`, `src/machine/`) is entered by the virtual machine, reads physical memory, starts CPUs and
 //! jumps; everything that can be checked on a host is here, over byte slices and plain numbers: what the virtual machine
-//! says ([`pvh`]), what memory there is ([`memory_map`]), whether the kernel file can be loaded ([`elf`]), what the kernel
-//! asks for ([`request`]), what it is told ([`response`], [`answers`]), where it sees what ([`paging`], [`layout`]), which
+//! says ([`pvh`]), which files it brings ([`archive`]), what memory there is ([`memory_map`]), whether the kernel file can be loaded
+//! ([`elf`]), what the kernel asks for ([`request`]), what it is told ([`response`], [`answers`]), where it sees what ([`paging`], [`layout`]), which
 //! CPUs there are ([`acpi`]) and what time it is ([`rtc`]). Every way to fail is a line of text ([`Error`]).
 //!
 //! The protocol is Limine's (`PROTOCOL.md` in its repository), base revisions 0 to 3; the entry is Xen's PVH boot ABI
@@ -13,6 +13,7 @@
 
 pub mod acpi;
 pub mod answers;
+pub mod archive;
 pub mod elf;
 pub mod ending;
 mod error;
@@ -28,6 +29,9 @@ pub mod rtc;
 
 pub use error::Error;
 pub use physical::Physical;
+
+/// Most files in an archive, the kernel among them.
+pub const MOST_FILES: usize = 32;
 
 /// Size of a page, and of a page table.
 pub const PAGE_SIZE: u64 = 4096;

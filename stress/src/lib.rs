@@ -9,6 +9,7 @@ mod account;
 mod barrier;
 mod bench;
 mod failure;
+mod programs;
 mod random;
 mod results;
 mod run;

@@ -2,7 +2,8 @@
 //!
 //! Three things do: the kernel's command line going in ([`cmdline`]), framed records coming out on the second serial
 //! port ([`record`], [`frame`]), the events of a trace among them ([`trace`]), and QEMU's exit code at the end ([`exit`]). Both sides use this one crate, so they
-//! cannot disagree about a byte. It knows no hardware and no other crate of the workspace.
+//! cannot disagree about a byte. For the same reason it has the numbers of the system calls ([`syscall`]), which cross between
+//! the kernel and its user programs. It knows no hardware and no other crate of the workspace.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ pub mod exit;
 pub mod frame;
 pub mod histogram;
 pub mod record;
+pub mod syscall;
 pub mod trace;
 
 pub use cmdline::Options;

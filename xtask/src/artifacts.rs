@@ -1,4 +1,5 @@
-//! What is built for the guest: the kernel image (three kinds) and the loader.
+//! What is built for the guest: the kernel image (three kinds), the loader, and the user programs that the kernel gets as boot
+//! modules.
 
 use crate::error::{Context, Error, Result};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,22 @@ pub fn kernel(kind: Kind) -> Result<PathBuf> {
     build("stress", kind)
 }
 
+/// Builds the user programs; their paths, by name.
+///
+/// # Errors
+/// If they do not build; cargo has said why.
+pub fn programs() -> Result<Vec<PathBuf>> {
+    let folder = build("user", Kind::Release)?.with_file_name("");
+    let sources = root().join("stress/user/src/bin");
+    let mut programs = Vec::new();
+    for entry in std::fs::read_dir(&sources).context(format!("cannot read {}", sources.display()))? {
+        let source = entry.context("cannot read a folder")?.path();
+        programs.extend(source.file_stem().map(|name| folder.join(name)));
+    }
+    programs.sort();
+    Ok(programs)
+}
+
 /// Builds the direct loader; its path.
 ///
 /// # Errors
@@ -66,6 +83,10 @@ fn build(package: &str, kind: Kind) -> Result<PathBuf> {
         Kind::SeededBugs => cargo.args(["--features", "seeded-bugs"]),
         Kind::Lean => cargo.arg("--no-default-features"),
     };
+    if package == "user" {
+        // Nobody looks for its lines, and the loader copies it.
+        cargo.args(["--config", "profile.release.strip=true"]);
+    }
     // The flags that the kernel needs stand in .cargo/config.toml, and either variable would replace them.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         cargo.env_remove(variable);

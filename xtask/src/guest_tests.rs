@@ -39,6 +39,8 @@ pub struct GuestTest {
     pub expect: Expect,
     /// Given to the direct loader in place of the kernel file. It must say why that is none in one line.
     pub no_kernel: Option<&'static [u8]>,
+    /// The direct loader gets the bare kernel file, without any module.
+    pub bare: bool,
 }
 
 impl GuestTest {
@@ -69,6 +71,11 @@ impl GuestTest {
         self
     }
 
+    const fn without_modules(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
     const fn limit_s(mut self, limit: u64) -> Self {
         self.limit = limit;
         self
@@ -86,6 +93,7 @@ const fn test(name: &'static str, words: &'static str, expect: Expect) -> GuestT
         limit: 60,
         expect,
         no_kernel: None,
+        bare: false,
     }
 }
 
@@ -133,6 +141,7 @@ pub const ALL: &[GuestTest] = &[
     holds("boot::in-64-mib", "run=test test=boot").mem(64),
     holds("boot::in-5-gib", "run=test test=boot").mem(5 << 10),
     holds("boot::write-xor-execute", "run=test test=write-xor-execute"),
+    refuses("loader::a-torn-archive-is-no-kernel", b"070701000", "archive: truncated or malformed: no header at 0x0"),
     refuses("loader::a-text-is-no-kernel", b"#!/bin/sh\necho I am no kernel, whatever my name\n", "not an ELF"),
     refuses("loader::an-empty-file-is-no-kernel", b"", "palisade-loader: "),
     refuses("loader::a-torn-kernel-is-no-kernel", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0", "palisade-loader: "),
@@ -529,6 +538,54 @@ pub const ALL: &[GuestTest] = &[
         "run=test test=memory-that-is-free-is-left-alone oracle=on",
         Expect::Fail("was written to after request"),
     ),
+    // User threads.
+    test(
+        "user::an-image-without-modules-is-told",
+        "run=stress workload=user-storm rounds=1 seed=1",
+        Expect::Fail("the image has no modules: no user programs came with the kernel"),
+    )
+    .without_modules(),
+    holds("user::a-program-prints", "run=test test=a-program-prints-and-ends-with-its-code"),
+    holds("user::a-program-prints-on-1-cpu", "run=test test=a-program-prints-and-ends-with-its-code").smp(1),
+    holds("user::stacks", "run=test test=a-user-stack-is-told-from-a-privileged-one"),
+    test(
+        "user::a-user-stacks-overflow-is-told",
+        "run=test test=a-user-thread-overflows-and-the-run-fails",
+        Expect::Fail("thread 'misdeeds' ended by user stack overflow: 0x"),
+    ),
+    test(
+        "user::a-privileged-stacks-overflow-is-told",
+        "run=test test=a-user-thread-overflows-and-the-run-fails",
+        Expect::Fail("thread 'misdeeds' ended by privileged stack overflow: 0x"),
+    ),
+    holds("user::the-kernels-memory", "run=test test=user-code-cannot-touch-the-kernel"),
+    holds("user::others-memory", "run=test test=user-code-cannot-touch-what-is-anothers"),
+    holds("user::access-rights", "run=test test=a-program-keeps-to-its-access-rights"),
+    holds("user::privileged-instructions", "run=test test=privileged-instructions-end-the-thread-alone"),
+    holds("user::software-interrupts", "run=test test=software-interrupts-are-refused"),
+    holds("user::odd-registers", "run=test test=what-a-program-leaves-in-registers-does-no-harm"),
+    holds("user::nothing-stale", "run=test test=no-cpu-reads-what-a-program-unmapped"),
+    holds("user::nothing-stale-on-2-cpus", "run=test test=no-cpu-reads-what-a-program-unmapped").smp(2),
+    holds("user::nothing-stale-with-oracle", "run=test test=no-cpu-reads-what-a-program-unmapped oracle=on"),
+    sees(
+        "user::skip-shootdown-is-seen",
+        "run=test test=no-cpu-reads-what-a-program-unmapped bug=skip-shootdown",
+        "no CPU reads what a program unmapped",
+    )
+    .limit_s(30),
+    holds("user::an-unmap-asks-few", "run=test test=an-unmap-asks-only-the-cpus-of-its-process"),
+    holds("user::fuzz", "run=test test=system-calls-with-any-arguments-are-answered"),
+    holds("user::fuzz-on-1-cpu", "run=test test=system-calls-with-any-arguments-are-answered seed=2").smp(1),
+    holds("user::fuzz-on-8-cpus", "run=test test=system-calls-with-any-arguments-are-answered seed=3").smp(8),
+    holds("user::fuzz-with-oracle", "run=test test=system-calls-with-any-arguments-are-answered seed=4 oracle=on"),
+    holds("user::abort-anywhere", "run=test test=a-user-thread-can-be-aborted-wherever-it-is"),
+    holds("user::abort-anywhere-on-8-cpus", "run=test test=a-user-thread-can-be-aborted-wherever-it-is").smp(8),
+    holds("user::nothing-is-left", "run=test test=processes-leave-nothing-behind"),
+    holds("user::nothing-is-left-on-2-cpus", "run=test test=processes-leave-nothing-behind lazy-idle=on").smp(2),
+    holds("user::limits", "run=test test=a-process-has-its-limits"),
+    holds("user::registers", "run=test test=registers-are-kept-and-are-nobody-elses"),
+    holds("user::registers-on-1-cpu", "run=test test=registers-are-kept-and-are-nobody-elses").smp(1),
+    holds("user::nmis", "run=test test=nmis-hit-user-threads-anywhere"),
     // Stress, shortly.
     holds("stress::mixed", "run=stress rounds=10 seed=1"),
     holds("stress::mixed-broadcast", "run=stress rounds=10 seed=2 protocol=broadcast"),
@@ -556,7 +613,11 @@ pub const ALL: &[GuestTest] = &[
     holds("stress::mixed-in-turn", "run=stress rounds=10 seed=3").accel(Accel::TcgSingle),
     holds("stress::mixed-on-1-cpu", "run=stress rounds=10 seed=4").smp(1),
     holds("stress::mixed-on-8-cpus", "run=stress rounds=5 seed=5").smp(8).limit_s(120),
-    holds("stress::tiny-stacks", "run=stress rounds=5 seed=6 stack-pages=1"),
+    holds("stress::mixed-without-modules", "run=stress rounds=10 seed=1").without_modules(),
+    holds("stress::user-storm", "run=stress workload=user-storm rounds=20 seed=1"),
+    holds("stress::user-storm-with-oracle", "run=stress workload=user-storm rounds=10 seed=2 oracle=on perturb=1"),
+    holds("stress::user-storm-on-8-cpus", "run=stress workload=user-storm rounds=10 seed=3").smp(8).limit_s(120),
+    holds("stress::tiny-stacks", "run=stress rounds=7 seed=6 stack-pages=1"),
 ];
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! The ISO: kernel, Limine and its configuration, bootable by BIOS and by UEFI.
+//! The ISO: kernel, user programs, Limine and its configuration, bootable by BIOS and by UEFI.
 
 use crate::artifacts::root;
 use crate::error::{Context, Error, Result};
 use crate::limine;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Makes the ISO `out` of `kernel` with this command line, from the Limine in `folder`.
+/// Makes the ISO `out` of `kernel` and its modules with this command line, from the Limine in `folder`.
 ///
 /// # Errors
 /// If a program or a file is missing, or does not do its work.
-pub fn make(folder: &Path, kernel: &Path, command_line: &str, out: &Path) -> Result<()> {
+pub fn make(folder: &Path, kernel: &Path, modules: &[PathBuf], command_line: &str, out: &Path) -> Result<()> {
     if !crate::setup::in_path("xorriso") {
         return Err(Error::CannotRun("xorriso is missing; install your system's package 'xorriso'".into()));
     }
@@ -22,12 +22,18 @@ pub fn make(folder: &Path, kernel: &Path, command_line: &str, out: &Path) -> Res
     let copy =
         |from: &Path, to: &Path| fs::copy(from, to).map(|_| ()).context(format!("cannot copy {}", from.display()));
     copy(kernel, &boot.join("kernel"))?;
+    let mut names = Vec::new();
+    for module in modules {
+        let name = module.file_name().unwrap_or_default();
+        copy(module, &boot.join(name))?;
+        names.push(name.to_string_lossy().into_owned());
+    }
     for file in &limine::FILES[..3] {
         copy(&folder.join(file), &boot.join(file))?;
     }
     copy(&folder.join("BOOTX64.EFI"), &efi.join("BOOTX64.EFI"))?;
     let source = fs::read_to_string(root().join("limine.cfg")).context("cannot read limine.cfg")?;
-    let (name, text) = limine::configuration(&source, limine::major_version(folder), command_line);
+    let (name, text) = limine::configuration(&source, limine::major_version(folder), command_line, &names);
     fs::write(boot.join(name), text).context("cannot write the configuration")?;
 
     let mut xorriso = Command::new("xorriso");

@@ -8,7 +8,7 @@ use crate::qemu::{Guest, Medium, uefi_code};
 use crate::setup::{self, Qemu};
 use crate::symbols::Symbols;
 use crate::trace::follow::MOST_MEMORY_MIB;
-use crate::{image, limine};
+use crate::{archive, image, limine};
 use std::path::{Path, PathBuf};
 
 /// A guest ready to start, and what to say of it.
@@ -24,6 +24,7 @@ pub struct Launch {
     /// The boot path, in words.
     pub boot: String,
     kernel: PathBuf,
+    programs: Vec<PathBuf>,
     /// Where the Limine in the ISO is from.
     limine: Option<PathBuf>,
     /// Holds the ISO, and the guest's memory if that is a file, while the guest runs.
@@ -47,14 +48,17 @@ impl Launch {
         let work = tempfile::Builder::new().prefix("palisade").tempdir().context("cannot make a temporary folder")?;
         let boot = settle(machine)?;
         let mut limine = None;
+        let programs = artifacts::programs()?;
         let (medium, words) = match boot {
             Way::Direct(why) => {
                 let command_line = command_line.to_owned();
-                (Medium::Direct { loader, kernel: kernel.clone(), command_line }, format!("direct loader{why}"))
+                let initrd = work.path().join("initrd");
+                archive::make(&kernel, &programs, &initrd)?;
+                (Medium::Direct { loader, kernel: initrd, command_line }, format!("direct loader{why}"))
             }
             Way::Limine(folder, uefi) => {
                 let iso = work.path().join("palisade.iso");
-                image::make(&folder, &kernel, command_line, &iso)?;
+                image::make(&folder, &kernel, &programs, command_line, &iso)?;
                 let words =
                     format!("Limine from {}, {}", folder.display(), if uefi.is_some() { "UEFI" } else { "BIOS" });
                 limine = Some(folder);
@@ -79,6 +83,7 @@ impl Launch {
             accel,
             boot: words,
             kernel,
+            programs,
             limine,
             work,
             memory_folder: None,
@@ -100,7 +105,7 @@ impl Launch {
             Medium::Direct { command_line, .. } => *command_line = words.to_owned(),
             Medium::Iso { iso, .. } => {
                 let folder = self.limine.as_deref().expect("an ISO is made with a Limine");
-                image::make(folder, &self.kernel, words, iso)?;
+                image::make(folder, &self.kernel, &self.programs, words, iso)?;
             }
         }
         Ok(())

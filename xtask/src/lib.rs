@@ -4,6 +4,7 @@
 //! it uses `wire` alone.
 
 pub mod accelerator;
+pub mod archive;
 pub mod artifacts;
 pub mod cmd;
 pub mod error;

@@ -39,40 +39,55 @@ pub fn major_version(folder: &Path) -> Option<u32> {
     })
 }
 
-/// The name under which this version reads its configuration, and the configuration.
+/// The name under which this version reads its configuration, and the configuration: with the command line filled in, and a
+/// line for each module.
 #[must_use]
-pub fn configuration(source: &str, major: Option<u32>, command_line: &str) -> (&'static str, String) {
-    if major.is_some_and(|major| major < 8) {
-        ("limine.cfg", old(source, command_line))
-    } else {
-        ("limine.conf", new(source, command_line))
-    }
+pub fn configuration(
+    source: &str,
+    major: Option<u32>,
+    command_line: &str,
+    modules: &[String],
+) -> (&'static str, String) {
+    let lines = filled(source, command_line, modules);
+    if major.is_some_and(|major| major < 8) { ("limine.cfg", old(&lines)) } else { ("limine.conf", new(&lines)) }
 }
 
-/// `KEY=value` and `:entry`, with the command line filled in: Limine up to 7.
-fn old(source: &str, command_line: &str) -> String {
-    let lines = lines(source).map(|line| match line {
-        Line::Entry(title) => format!(":{title}"),
-        Line::Key("CMDLINE", _) => format!("CMDLINE={command_line}"),
-        Line::Key(key, value) => format!("{key}={value}"),
+/// The lines of the configuration: entries' titles without a value, keys with theirs.
+fn filled<'s>(source: &'s str, command_line: &str, modules: &[String]) -> Vec<(&'s str, Option<String>)> {
+    let lines = lines(source).flat_map(|line| match line {
+        Line::Entry(title) => vec![(title, None)],
+        Line::Key("CMDLINE", _) => vec![("CMDLINE", Some(command_line.to_owned()))],
+        Line::Key("MODULE_PATH", folder) => {
+            modules.iter().map(|name| ("MODULE_PATH", Some(format!("{folder}{name}")))).collect()
+        }
+        Line::Key(key, value) => vec![(key, Some(value.to_owned()))],
     });
-    lines.map(|line| line + "\n").collect()
+    lines.collect()
+}
+
+/// `KEY=value` and `:entry`: Limine up to 7.
+fn old(lines: &[(&str, Option<String>)]) -> String {
+    let lines = lines.iter().map(|(name, value)| match value {
+        None => format!(":{name}\n"),
+        Some(value) => format!("{name}={value}\n"),
+    });
+    lines.collect()
 }
 
 /// `key: value` and `/entry`, paths as `boot():/…`: Limine from 8 on.
-fn new(source: &str, command_line: &str) -> String {
-    let mut inside = false;
-    let lines = lines(source).map(|line| match line {
-        Line::Entry(title) => {
-            inside = true;
-            format!("/{title}")
+fn new(lines: &[(&str, Option<String>)]) -> String {
+    let mut indent = "";
+    let lines = lines.iter().map(|(name, value)| match value {
+        None => {
+            indent = "    ";
+            format!("/{name}\n")
         }
-        Line::Key(key, value) => {
-            let value = if key == "CMDLINE" { command_line.to_owned() } else { value.replace("boot:///", "boot():/") };
-            format!("{}{}: {value}", if inside { "    " } else { "" }, key.to_lowercase())
+        Some(value) => {
+            let value = if name.ends_with("_PATH") { value.replace("boot:///", "boot():/") } else { value.clone() };
+            format!("{indent}{}: {value}\n", name.to_lowercase())
         }
     });
-    lines.map(|line| line + "\n").collect()
+    lines.collect()
 }
 
 enum Line<'s> {
@@ -118,26 +133,25 @@ pub fn tool(folder: &Path, build_in: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    const SOURCE: &str =
-        "# why\nTIMEOUT=0\nSERIAL=yes\n\n:Palisade\nPROTOCOL=limine\nKERNEL_PATH=boot:///boot/kernel\nCMDLINE=\n";
+    const SOURCE: &str = "# why\nTIMEOUT=0\nSERIAL=yes\n\n:Palisade\nPROTOCOL=limine\nKERNEL_PATH=boot:///boot/kernel\nCMDLINE=\nMODULE_PATH=boot:///boot/\n";
 
     #[test]
     fn limine_8_gets_its_new_syntax() {
-        let (name, text) = configuration(SOURCE, Some(8), "run=stress seed=3");
+        let (name, text) = configuration(SOURCE, Some(8), "run=stress seed=3", &["a".into(), "b".into()]);
         assert_eq!(name, "limine.conf");
         assert_eq!(
             text,
-            "timeout: 0\nserial: yes\n/Palisade\n    protocol: limine\n    kernel_path: boot():/boot/kernel\n    cmdline: run=stress seed=3\n"
+            "timeout: 0\nserial: yes\n/Palisade\n    protocol: limine\n    kernel_path: boot():/boot/kernel\n    cmdline: run=stress seed=3\n    module_path: boot():/boot/a\n    module_path: boot():/boot/b\n"
         );
     }
 
     #[test]
     fn limine_7_gets_the_old_one() {
-        let (name, text) = configuration(SOURCE, Some(7), "seed=3");
+        let (name, text) = configuration(SOURCE, Some(7), "seed=3", &["a".into()]);
         assert_eq!(name, "limine.cfg");
         assert_eq!(
             text,
-            "TIMEOUT=0\nSERIAL=yes\n:Palisade\nPROTOCOL=limine\nKERNEL_PATH=boot:///boot/kernel\nCMDLINE=seed=3\n"
+            "TIMEOUT=0\nSERIAL=yes\n:Palisade\nPROTOCOL=limine\nKERNEL_PATH=boot:///boot/kernel\nCMDLINE=seed=3\nMODULE_PATH=boot:///boot/a\n"
         );
     }
 }

@@ -13,7 +13,7 @@ pub enum Medium {
     Direct {
         /// The loader.
         loader: PathBuf,
-        /// The kernel image.
+        /// The kernel image, or an archive with it and its modules.
         kernel: PathBuf,
         /// The kernel's command line.
         command_line: String,

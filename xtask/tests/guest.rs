@@ -42,6 +42,10 @@ fn run(test: &GuestTest) -> Result<(), Failed> {
         file.write_all(contents)?;
         *kernel = file.path().to_owned();
     }
+    let bare = launch.kernel().to_owned();
+    if let (true, Medium::Direct { kernel, .. }) = (test.bare, &mut launch.guest.medium) {
+        *kernel = bare;
+    }
     let limits = Limits { total: Some(test.limit()), silence: test.limit() };
     let (outcome, end) =
         watch(&launch.guest, &launch.symbols, limits, &mut Nobody).map_err(|error| error.to_string())?;

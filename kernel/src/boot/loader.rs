@@ -7,7 +7,7 @@ use limine::memory_map::{Entry, EntryType};
 use limine::mp::{Cpu, RequestFlags};
 use limine::request::{
     BootloaderInfoRequest, ExecutableAddressRequest, ExecutableCmdlineRequest, ExecutableFileRequest,
-    FirmwareTypeRequest, HhdmRequest, MemoryMapRequest, MpRequest,
+    FirmwareTypeRequest, HhdmRequest, MemoryMapRequest, ModuleRequest, MpRequest,
 };
 use wire::record::Firmware;
 
@@ -28,6 +28,7 @@ request! {
     CMDLINE: ExecutableCmdlineRequest = ExecutableCmdlineRequest::new();
     FILE: ExecutableFileRequest = ExecutableFileRequest::new();
     ADDRESS: ExecutableAddressRequest = ExecutableAddressRequest::new();
+    MODULES: ModuleRequest = ModuleRequest::new();
 }
 
 /// What the boot loader says.
@@ -63,6 +64,12 @@ pub(super) fn answers() -> Result<Answers, &'static str> {
         cpus: MP.get_response().ok_or("it does not list the CPUs")?.cpus(),
         map: MEMORY_MAP.get_response().ok_or("it gives no memory map")?.entries(),
     })
+}
+
+/// The modules: path and place of each, at an address at which the kernel maps them too, read-only.
+pub(super) fn modules() -> impl Iterator<Item = (&'static str, u64, u64)> + Clone {
+    let modules = MODULES.get_response().map_or([].as_slice(), limine::response::ModuleResponse::modules);
+    modules.iter().map(|file| (file.path().to_str().unwrap_or("?"), file.addr() as u64, file.size()))
 }
 
 fn firmware() -> Firmware {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   the boot stack                               the kernel's page tables
-//!   descriptors, per-CPU data                    the CPU's own stack
-//!   serial ports                                 descriptors, per-CPU data, stacks for #DF, NMI, #MC
+//!   descriptors, per-CPU data, features          the CPU's own stack
+//!   serial ports                                 descriptors, per-CPU data, features, stacks for #DF, NMI, #MC
 //!   boot loader's answers, command line          local APIC
 //!   frames, page tables, heap                    online: from here on asked to flush
 //!   stacks of its own: from here on an           timer
@@ -21,14 +21,14 @@ mod loader;
 pub(crate) mod stack;
 
 use crate::cpu::descriptors::OwnStack;
-use crate::cpu::{self, Cpu, REACHABLE, apic, entry};
+use crate::cpu::{self, Cpu, REACHABLE, apic, entry, features};
 use crate::mem::guarded::{self, MapError};
 use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
-use crate::mem::{StackKind, custody, frames, oracle, tlb};
+use crate::mem::{PAGE_SIZE, StackKind, custody, frames, oracle, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::thread::watermark;
-use crate::{bug, console, debug, interleave, misdeed, perturb, record, thread, time, trace};
+use crate::{bug, console, debug, interleave, misdeed, perturb, record, thread, time, trace, user};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::{CpuId, CpuSet, MAX_CPUS};
@@ -66,6 +66,15 @@ pub fn options() -> &'static Options<'static> {
     OPTIONS.get().expect("the command line is read first")
 }
 
+/// The files that came with the kernel: path and contents of each.
+pub(crate) fn modules() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    loader::modules().filter(|(_, address, _)| address.is_multiple_of(PAGE_SIZE)).map(|(path, address, size)| {
+        // SAFETY: the boot loader put the file there and says that the memory is in use; the kernel maps it, read-only, for
+        // ever (`take_over_memory`).
+        (path, unsafe { core::slice::from_raw_parts(address as *const u8, size as usize) })
+    })
+}
+
 /// The first CPU's way.
 ///
 /// # Safety
@@ -76,6 +85,7 @@ unsafe extern "C" fn start() -> ! {
     unsafe {
         cpu.descriptors.load();
         cpu::install(cpu);
+        features::enable(cpu, user::system_call_entry());
     }
     console::init();
     record::init();
@@ -149,6 +159,7 @@ unsafe extern "C" fn start_other(cpu: &'static Cpu) -> ! {
     unsafe {
         cpu.descriptors.load();
         cpu::install(cpu);
+        features::enable(cpu, user::system_call_entry());
     }
     set_own_stacks(cpu);
     let irqs = IrqsOff::new();
@@ -182,7 +193,9 @@ fn take_over_memory(answers: &loader::Answers, options: &Options<'_>) -> (u64, u
     let taken = unsafe { frames::init(answers.usable(), answers.kept(), rings) };
     let taken = taken.unwrap_or_else(|_| unusable(format_args!("no memory for trace rings of {} KiB", rings >> 10)));
     let sections = image_sections();
-    paging::build(answers.mapped(), &sections, answers.physical_base, answers.virtual_base);
+    let modules = loader::modules().filter(|(_, address, size)| address.is_multiple_of(PAGE_SIZE) && *size > 0);
+    let modules = modules.map(|(_, address, size)| (address - answers.hhdm, size.next_multiple_of(PAGE_SIZE)));
+    paging::build(answers.mapped(), modules, &sections, answers.physical_base, answers.virtual_base);
     stack::assert_intact();
     // SAFETY: the tables map the image, and in it the boot stack.
     unsafe { paging::activate() };

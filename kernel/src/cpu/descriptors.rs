@@ -16,6 +16,10 @@ use x86_64::structures::tss::TaskStateSegment;
 pub(crate) const KERNEL_CODE: u16 = 0x08;
 /// Selector of the kernel's data segment.
 pub(crate) const KERNEL_DATA: u16 = 0x10;
+/// Selector of the user programs' data segment, with privilege level 3. SYSRET wants it here, and the code behind it.
+pub(crate) const USER_DATA: u16 = 0x18 | 3;
+/// Selector of the user programs' code segment, with privilege level 3.
+pub(crate) const USER_CODE: u16 = 0x20 | 3;
 
 /// The exceptions that have stacks of their own, and the interrupt stack table's entry for each. A #DF must not use
 /// the stack that caused it; an NMI inside a #DF must not overwrite its frame.
@@ -66,6 +70,8 @@ impl Descriptors {
             let gdt = &mut *self.gdt.get();
             gdt.append(Descriptor::kernel_code_segment());
             gdt.append(Descriptor::kernel_data_segment());
+            gdt.append(Descriptor::user_data_segment());
+            gdt.append(Descriptor::user_code_segment());
             let tss = gdt.append(Descriptor::tss_segment(&*self.tss.get()));
             (*self.gdt.get()).load_unsafe();
             CS::set_reg(SegmentSelector(KERNEL_CODE));
@@ -74,9 +80,21 @@ impl Descriptors {
             ES::set_reg(SegmentSelector(KERNEL_DATA));
             FS::set_reg(SegmentSelector(0));
             GS::set_reg(SegmentSelector(0));
+            // No local descriptors, whatever the boot loader had: user code could load them.
+            core::arch::asm!("lldt {:x}", in(reg) 0_u16, options(nostack, preserves_flags));
             load_tss(tss);
         }
         IDT.call_once(idt).load();
+    }
+
+    /// Gives interrupts and exceptions in user code the stack that ends here.
+    ///
+    /// # Safety
+    /// On the CPU that owns the tables, with interrupts off; `top` is on the stack of the thread that runs next, which
+    /// needs nothing that is below it while it is in user code.
+    pub(crate) unsafe fn set_privileged_stack(&self, top: u64) {
+        // SAFETY: the owner changes its own table; the hardware reads it only when it enters from user code.
+        unsafe { (*self.tss.get()).privilege_stack_table[0] = VirtAddr::new(top) }
     }
 
     /// Gives an exception its own stack.

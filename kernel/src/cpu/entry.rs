@@ -14,6 +14,11 @@
 //! of the nesting is Linux's old `irq_count`.
 //!
 //! #DF, NMI and #MC come in on stacks of their own by the interrupt stack table, and stay there.
+//!
+//! The GS base is the kernel's in the kernel and the user's in user code. What comes from user code, by the saved CS, swaps
+//! them on the way in and on the way out. That does not hold for the three above: they may also come between the entry of
+//! a system call ([`crate::user`]) and its swap, in the kernel and with the user's base. So they look at the base itself: the
+//! kernel's is in the upper half, and user code cannot set its own.
 
 use super::offset;
 #[cfg(target_os = "none")]
@@ -53,6 +58,13 @@ pub(crate) struct Frame {
 pub(crate) const RFLAGS_IF: u64 = 1 << 9;
 /// The bit of `rflags` that is always set.
 pub(crate) const RFLAGS_FIXED: u64 = 1 << 1;
+
+impl Frame {
+    /// Whether it was user code that was interrupted, or that made the system call.
+    pub(crate) const fn is_user(&self) -> bool {
+        self.cs & 3 == 3
+    }
+}
 
 /// Bytes between the entry points of two vectors.
 pub(crate) const VECTOR_STRIDE: usize = 16;
@@ -95,15 +107,28 @@ global_asm!(
     "    push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",
     "    push rbx; push rbp; push r12; push r13; push r14; push r15",
     ".endm",
-    ".macro resume_frame",
+    ".macro restore_registers",
     "    pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
     "    pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
     "    add rsp, 16",
-    "    iretq",
+    ".endm",
+    // What was interrupted may have had SMAP lifted: user code by its own flags, the kernel while it copied.
+    ".macro forbid_user_memory",
+    "    cmp dword ptr gs:[{smap}], 0",
+    "    je 9f",
+    "    clac",
+    "9:",
     ".endm",
     "palisade_enter:",
-    "    save_registers",
+    "    test byte ptr [rsp + 24], 3", // the saved CS
+    "    jz 3f",
+    "    swapgs",
+    "3:  save_registers",
     "    cld",
+    "    test byte ptr [rsp + {cs}], 3",
+    "    jz 4f",
+    "    xor ebp, ebp", // the user's: no backtrace follows it
+    "4:  forbid_user_memory",
     "    mov rdi, rsp",
     "    inc dword ptr gs:[{depth}]",
     "    jnz 2f",
@@ -113,19 +138,56 @@ global_asm!(
     "palisade_resume:",
     "    mov rsp, rax", // (2)
     "    dec dword ptr gs:[{depth}]",
-    "    resume_frame",
+    "    restore_registers",
+    "    test byte ptr [rsp + 8], 3",
+    "    jz 5f",
+    "    swapgs",
+    "5:  iretq",
     "palisade_enter_own_stack:",
     "    save_registers",
     "    cld",
+    "    mov ecx, 0xc0000101", // the GS base
+    "    rdmsr",
+    "    xor ebx, ebx",
+    "    test edx, edx",
+    "    js 6f",
+    "    swapgs",
+    "    inc ebx",
+    "    xor ebp, ebp",
+    "6:  forbid_user_memory",
     "    mov rdi, rsp",
     "    call {own_stack}",
-    "    resume_frame",
+    "    test ebx, eax", // it was swapped, and what goes on is what was interrupted
+    "    jz 7f",
+    "    swapgs",
+    "7:  restore_registers",
+    "    iretq",
+    ".global palisade_vectors_end",
+    "palisade_vectors_end:",
     stride = const VECTOR_STRIDE,
+    smap = const offset::SMAP,
+    cs = const core::mem::offset_of!(Frame, cs),
     depth = const offset::INTERRUPT_DEPTH,
     stack_top = const offset::STACK_TOP,
     interrupt = sym crate::trap::interrupt,
     own_stack = sym crate::trap::own_stack_interrupt,
 );
+
+/// Whether the code at `rip` is that above, where registers may still be, or be again, what user code left in them.
+pub(crate) fn is_entry(rip: u64) -> bool {
+    #[cfg(target_os = "none")]
+    {
+        unsafe extern "C" {
+            static palisade_vectors_end: u8;
+        }
+        (&raw const VECTORS as u64..&raw const palisade_vectors_end as u64).contains(&rip)
+    }
+    #[cfg(not(target_os = "none"))]
+    {
+        let _ = rip;
+        false
+    }
+}
 
 /// Defines a way for a thread to leave its CPU and come back: saves its registers in a [`Frame`] on its stack, goes over to the
 /// CPU's own stack, and has the scheduler find the frame to go on with. Returns when the thread is resumed.
@@ -183,7 +245,7 @@ pub(crate) unsafe extern "C" fn leave_for_good() -> ! {
         "inc dword ptr gs:[{depth}]",
         "mov rsp, gs:[{stack_top}]", // (1)
         "call {switch}",
-        "jmp palisade_resume",
+        "jmp palisade_resume", // (2)
         depth = const offset::INTERRUPT_DEPTH,
         stack_top = const offset::STACK_TOP,
         switch = sym crate::thread::switch::ends,

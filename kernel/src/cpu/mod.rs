@@ -8,6 +8,7 @@ pub(crate) mod apic;
 pub(crate) mod cell;
 pub(crate) mod descriptors;
 pub(crate) mod entry;
+pub(crate) mod features;
 pub(crate) mod held;
 
 use crate::stats::CpuStats;
@@ -35,6 +36,12 @@ pub struct Cpu {
     pub(crate) interrupt_depth: Own<i32>,
     /// Top of the CPU's own stack, where interrupts and the scheduler run.
     pub(crate) stack_top: Own<u64>,
+    /// Where system calls go on: the top of what the thread that runs leaves free of its stack while it is in user code.
+    pub(crate) privileged_stack: Own<u64>,
+    /// The user's stack pointer, between the entry of a system call and the frame.
+    pub(crate) user_rsp: Own<u64>,
+    /// It has SMAP on: the instructions that lift it exist.
+    pub(crate) smap: Own<bool>,
     /// Tops of the stacks for #DF, NMI and #MC.
     pub(crate) own_stack_tops: [Own<u64>; 3],
     /// The thread that runs here.
@@ -99,6 +106,9 @@ impl Cpu {
             // A CPU boots as if it were inside an interrupt: on a stack that is no thread's.
             interrupt_depth: Own::<i32>::new(0),
             stack_top: Own::<u64>::new(0),
+            privileged_stack: Own::<u64>::new(0),
+            user_rsp: Own::<u64>::new(0),
+            smap: Own::<bool>::new(false),
             own_stack_tops: [const { Own::<u64>::new(0) }; 3],
             current: AtomicPtr::new(core::ptr::null_mut()),
             current_number: Own::<u32>::new(0),
@@ -152,6 +162,9 @@ pub(crate) mod offset {
     use super::{Cpu, offset_of};
     pub(crate) const INTERRUPT_DEPTH: usize = offset_of!(Cpu, interrupt_depth);
     pub(crate) const STACK_TOP: usize = offset_of!(Cpu, stack_top);
+    pub(crate) const PRIVILEGED_STACK: usize = offset_of!(Cpu, privileged_stack);
+    pub(crate) const USER_RSP: usize = offset_of!(Cpu, user_rsp);
+    pub(crate) const SMAP: usize = offset_of!(Cpu, smap);
     pub(crate) const CURRENT: usize = offset_of!(Cpu, current);
     pub(crate) const IRQ_OFF_DEPTH: usize = offset_of!(Cpu, irq_off_depth);
     pub(crate) const IRQ_FLAGS: usize = offset_of!(Cpu, irq_flags);

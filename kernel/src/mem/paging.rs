@@ -39,6 +39,12 @@ pub enum Access {
     ReadWrite,
     /// Reading and executing.
     ReadExecute,
+    /// Reading, by user code too. The kernel itself reads it only where it says so (SMAP).
+    UserRead,
+    /// Reading and writing, by user code too.
+    UserReadWrite,
+    /// Reading and executing, by user code alone: the kernel executes nothing of it (SMEP).
+    UserReadExecute,
 }
 
 impl Access {
@@ -47,6 +53,9 @@ impl Access {
             Self::Read => Flags::PRESENT.union(Flags::NO_EXECUTE),
             Self::ReadWrite => Flags::PRESENT.union(Flags::WRITABLE).union(Flags::NO_EXECUTE),
             Self::ReadExecute => Flags::PRESENT,
+            Self::UserRead => Self::Read.flags().union(Flags::USER_ACCESSIBLE),
+            Self::UserReadWrite => Self::ReadWrite.flags().union(Flags::USER_ACCESSIBLE),
+            Self::UserReadExecute => Self::ReadExecute.flags().union(Flags::USER_ACCESSIBLE),
         }
     }
 }
@@ -195,8 +204,10 @@ impl Root {
                 let shared = above == 4 && index(address, 4) >= LOWER;
                 assert!(!shared || !COMPLETE.load(Ordering::Relaxed), "spaces do not see a new table for {address:#x}");
                 let fresh = frames::allocate_table()?;
+                // What user code may use is said by the last entry alone, and nothing of it is in the upper half.
+                let user = if index(address, 4) < LOWER { Flags::USER_ACCESSIBLE } else { Flags::empty() };
                 // Release: a walker that sees the table sees it cleared.
-                slot.store(fresh | (Flags::PRESENT | Flags::WRITABLE).bits(), Ordering::Release);
+                slot.store(fresh | (Flags::PRESENT | Flags::WRITABLE | user).bits(), Ordering::Release);
             }
             table = slot.load(Ordering::Relaxed) & ADDRESS;
         }
@@ -315,10 +326,11 @@ pub(crate) struct Section {
     pub(crate) access: Access,
 }
 
-/// Builds the kernel's tables: the memory in `regions` (start, length) at the HHDM, and the image's sections, of which
-/// virtual address `virtual_base` is at `physical_base`.
+/// Builds the kernel's tables: the memory in `regions` (start, length) at the HHDM, that in `constant` likewise but read-only,
+/// and the image's sections, of which virtual address `virtual_base` is at `physical_base`.
 pub(crate) fn build(
     regions: impl Iterator<Item = (u64, u64)>,
+    constant: impl Iterator<Item = (u64, u64)>,
     sections: &[Section],
     physical_base: u64,
     virtual_base: u64,
@@ -328,6 +340,9 @@ pub(crate) fn build(
     ROOT_ADDRESS.store(root.0, Ordering::Release);
     for (start, length) in regions {
         root.map_linear(hhdm(start), start, length, Access::ReadWrite.flags(), true);
+    }
+    for (start, length) in constant {
+        root.map_linear(hhdm(start), start, length, Access::Read.flags(), false);
     }
     for section in sections {
         let physical = section.start - virtual_base + physical_base;
@@ -440,8 +455,10 @@ mod tests {
 
     #[test]
     fn nothing_is_writable_and_executable() {
-        for access in [Access::Read, Access::ReadWrite, Access::ReadExecute] {
+        let kernels = [Access::Read, Access::ReadWrite, Access::ReadExecute];
+        for access in kernels.into_iter().chain([Access::UserRead, Access::UserReadWrite, Access::UserReadExecute]) {
             let flags = access.flags();
+            assert_eq!(flags.contains(Flags::USER_ACCESSIBLE), !kernels.contains(&access), "{access:?}");
             assert!(flags.contains(Flags::NO_EXECUTE) || !flags.contains(Flags::WRITABLE), "{access:?}");
             assert!(!flags.contains(Flags::GLOBAL));
         }

@@ -5,7 +5,7 @@ use super::end::How;
 use super::join::JoinHandle;
 use super::name::Name;
 use super::stack::{NoStack, Source, free_what_waits};
-use super::{GuardedStack, Handle, Object, Priority, Shield, StackMemory, Thread, exit, state, switch, table};
+use super::{GuardedStack, Handle, Held, Object, Priority, Shield, StackMemory, Thread, exit, state, switch, table};
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
@@ -15,6 +15,7 @@ use crate::mem::{AddressSpace, space};
 use crate::stats;
 use crate::sync::irq::IrqsOff;
 use crate::trace::{Event, emit, emit_for};
+use crate::user;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -98,6 +99,7 @@ pub struct Builder<'s> {
     quiet: bool,
     essential: bool,
     space: Option<Arc<AddressSpace>>,
+    user: Option<Arc<user::Context>>,
 }
 
 impl Default for Builder<'_> {
@@ -122,6 +124,7 @@ impl<'s> Builder<'s> {
             quiet: false,
             essential: false,
             space: None,
+            user: None,
         }
     }
 
@@ -229,6 +232,12 @@ impl<'s> Builder<'s> {
         self
     }
 
+    /// It goes to user code, with this, in the space that it runs in.
+    pub(crate) fn user(mut self, context: Arc<user::Context>) -> Self {
+        self.user = Some(context);
+        self
+    }
+
     /// Its faults are expected: they end it and are counted, but nothing is printed.
     #[must_use]
     pub const fn quiet(mut self) -> Self {
@@ -326,9 +335,10 @@ impl<'s> Builder<'s> {
     fn finish(self, thread: &'static Thread, joinable: bool) {
         thread.name.set(&self.name);
         thread.set_space(self.space.as_ref().map(|space| space.id()));
-        if self.space.is_some() {
+        if let Some(space) = self.space {
+            thread.set_user(self.user.as_ref().map_or(core::ptr::null(), Arc::as_ptr));
             // SAFETY: nobody else knows the thread yet.
-            unsafe { *thread.space_held.get() = self.space };
+            unsafe { *thread.held.get() = Some(Held { _space: space, _user: self.user }) };
         }
         let slot = thread.stack().map_or(0, SlotId::into_bits);
         thread.slot_bits.store(slot, Ordering::Relaxed);
@@ -393,7 +403,7 @@ extern "C" fn begin() -> ! {
     // SAFETY: set before the thread was READY, and the thread's own while it lives.
     unsafe { thread.body.run() };
     // SAFETY: as above.
-    if unsafe { (*thread.space_held.get()).is_some() } {
+    if unsafe { (*thread.held.get()).is_some() } {
         leave_space(thread);
     }
     exit::end(How::Returned)
@@ -405,9 +415,10 @@ fn leave_space(thread: &'static Thread) {
     {
         let _irqs = IrqsOff::new();
         thread.set_space(None);
+        thread.set_user(core::ptr::null());
         space::enter(None);
     }
     let _shield = Shield::new();
     // SAFETY: the thread's own while it lives.
-    drop(unsafe { (*thread.space_held.get()).take() });
+    drop(unsafe { (*thread.held.get()).take() });
 }

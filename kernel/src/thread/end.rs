@@ -1,7 +1,7 @@
 //! How a thread came to its end, from the first cause on.
 
 use super::Watermark;
-use super::join::{Fault, FaultKind};
+use super::join::{Fault, FaultKind, Mode};
 use crate::trap::backtrace::Backtrace;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -48,7 +48,8 @@ unsafe impl Sync for End {}
 impl End {
     pub(super) const fn new() -> Self {
         let used = Watermark::AtLeast(0);
-        let fault = Fault { kind: FaultKind::Page, address: 0, there: None, rip: 0, used, stack_bytes: 0 };
+        let fault =
+            Fault { kind: FaultKind::Page, address: 0, there: None, rip: 0, used, stack_bytes: 0, mode: Mode::Kernel };
         let none = Cause { fault, cpu: CpuId::new(0), backtrace: Backtrace::EMPTY };
         Self { how: AtomicU8::new(0), cause: UnsafeCell::new(none) }
     }

@@ -39,7 +39,7 @@ pub use builder::{Builder, SpawnError, spawn};
 pub use cache::{kept as cached_stacks, set_size as set_stack_cache};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
 pub use handle::{Handle, State, current, for_each_handle};
-pub use join::{Death, Fault, FaultKind, JoinError, JoinHandle};
+pub use join::{Death, Fault, FaultKind, JoinError, JoinHandle, Mode};
 pub use name::Name;
 pub use object::Object;
 pub use priority::Priority;
@@ -68,6 +68,7 @@ use crate::cpu::cell::Own;
 use crate::cpu::entry::Frame;
 use crate::mem::AddressSpace;
 use crate::mem::slots::SlotId;
+use crate::user;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -81,6 +82,14 @@ pub(crate) mod state {
     pub(crate) const RUNNING: u8 = 2;
     pub(crate) const PARKED: u8 = 3;
     pub(crate) const DEAD: u8 = 4;
+}
+
+/// What a thread holds besides what it runs. Whoever drops it may wait, so a thread does.
+struct Held {
+    /// Where it runs.
+    _space: Arc<AddressSpace>,
+    /// What it is in user code.
+    _user: Option<Arc<user::Context>>,
 }
 
 /// A thread. The objects are never deallocated, only used again, so a reference to one stays good; which thread it
@@ -109,8 +118,10 @@ pub(crate) struct Thread {
     stack: stack::Current,
     /// The number of the address space that it runs in plus one, 0 for none.
     space: AtomicU32,
-    /// What holds the space, while the thread runs in it.
-    space_held: UnsafeCell<Option<Arc<AddressSpace>>>,
+    /// What it is in user code, if it goes there: what `held` holds.
+    user: AtomicPtr<user::Context>,
+    /// What has to be there as long as the thread may run.
+    held: UnsafeCell<Option<Held>>,
     /// CPUs that it may run on.
     affinity: AtomicU64,
     priority: AtomicU8,
@@ -143,7 +154,7 @@ pub(crate) struct Thread {
     all_link: AtomicPtr<Thread>,
 }
 
-// SAFETY: everything but `body` and `space_held` is atomic, or says itself why it is sound. Those two are set by the spawner
+// SAFETY: everything but `body` and `held` is atomic, or says itself why it is sound. Those two are set by the spawner
 // before the thread is READY, used by the thread while it lives, and emptied by the last user when it is DEAD.
 unsafe impl Sync for Thread {}
 // SAFETY: as above; what is in the body is `Send`.
@@ -164,7 +175,8 @@ impl Thread {
             slot_bits: AtomicU32::new(0),
             stack: stack::Current::none(),
             space: AtomicU32::new(0),
-            space_held: UnsafeCell::new(None),
+            user: AtomicPtr::new(core::ptr::null_mut()),
+            held: UnsafeCell::new(None),
             affinity: AtomicU64::new(u64::MAX),
             priority: AtomicU8::new(Priority::NORMAL.level()),
             last_cpu: AtomicU32::new(0),
@@ -233,6 +245,16 @@ impl Thread {
         self.space.store(space.map_or(0, |space| space.0 + 1), Ordering::Relaxed);
     }
 
+    /// What it is in user code, if it goes there.
+    pub(crate) fn user(&self) -> Option<&user::Context> {
+        // SAFETY: null, or what the thread's payload holds: only the thread itself, and who switches from or to it, ask.
+        unsafe { self.user.load(Ordering::Relaxed).as_ref() }
+    }
+
+    fn set_user(&self, context: *const user::Context) {
+        self.user.store(context.cast_mut(), Ordering::Relaxed);
+    }
+
     /// Whether it may run on `cpu`.
     fn may_run_on(&self, cpu: smp::CpuId) -> bool {
         self.affinity.load(Ordering::Relaxed) >> cpu.index() & 1 == 1
@@ -274,7 +296,7 @@ impl Thread {
     /// Whether something of it has to be dropped by a thread.
     fn owns_something(&self) -> bool {
         // SAFETY: its last user asks.
-        self.body.holds() || unsafe { (*self.space_held.get()).is_some() }
+        self.body.holds() || unsafe { (*self.held.get()).is_some() }
     }
 
     /// # Safety
@@ -283,7 +305,8 @@ impl Thread {
         // SAFETY: by the caller's promise.
         unsafe {
             self.body.clear();
-            drop((*self.space_held.get()).take());
+            self.set_user(core::ptr::null());
+            drop((*self.held.get()).take());
         }
     }
 

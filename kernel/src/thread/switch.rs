@@ -13,6 +13,7 @@ use crate::perturb::{self, Point};
 use crate::stats;
 use crate::sync::irq::IrqsOff;
 use crate::trace::{self, Event, emit};
+use crate::user;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 use smp::{AtomicCpuSet, CpuId, CpuSet};
@@ -78,12 +79,16 @@ fn settle(cpu: &'static Cpu, frame: *mut Frame, why: Why) -> *mut Frame {
     if !idles && why != Why::Exits {
         emit(Event::Leave { why: why as u32 });
     }
+    if why != Why::Exits {
+        user::leaves(before);
+    }
     let woken = if idles { None } else { epilogue(cpu, before, why) };
     tlb::passes();
     let next = match woken {
         Some(woken) => after_wake(cpu, woken),
         None => pick(cpu),
     };
+    user::comes(cpu, next);
     // From idling to idling is no change.
     if !idles || !ptr::eq(next, before) {
         emit(Event::Switch { to: next.number() });

@@ -4,8 +4,9 @@
 //! A word is read only if the page tables have it. A read that faulted would be answered all the same, but in an NMI's handler
 //! the fault's return would let in the next NMI, over the frame of this one.
 
-use crate::cpu::entry::Frame;
+use crate::cpu::entry::{self, Frame};
 use crate::mem::{paging, probe};
+use crate::user;
 use core::fmt;
 
 /// Return addresses that are kept.
@@ -25,7 +26,11 @@ impl Backtrace {
     pub(crate) fn of_frame(frame: &Frame) -> Self {
         let mut trace = Self::EMPTY;
         trace.push(frame.rip);
-        trace.walk(frame.rbp);
+        // A user's frame pointer is not followed: it may name anything, and a fault on the way would let the next NMI in
+        // while this one is served.
+        if !frame.is_user() && !entry::is_entry(frame.rip) && !user::is_entry(frame.rip) {
+            trace.walk(frame.rbp);
+        }
         trace
     }
 
@@ -48,8 +53,8 @@ impl Backtrace {
     }
 
     fn walk(&mut self, mut rbp: u64) {
-        // The chain goes up; anything else is not one.
-        while rbp != 0 && rbp.is_multiple_of(8) && self.count < DEPTH {
+        // The chain goes up, in the upper half; anything else is not one.
+        while rbp.cast_signed() < 0 && rbp.is_multiple_of(8) && self.count < DEPTH {
             let (Some(next), Some(back)) = (word(rbp), word(rbp.wrapping_add(8))) else { return };
             self.push(back);
             if next <= rbp {

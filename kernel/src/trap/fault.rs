@@ -6,7 +6,7 @@ use crate::cpu::Cpu;
 use crate::cpu::entry::Frame;
 use crate::mem::{Hit, Owner, Region, owner_of};
 use crate::record;
-use crate::thread::{self, Cause, Fault, FaultKind, Thread, watermark};
+use crate::thread::{self, Cause, Fault, FaultKind, Mode, Thread, watermark};
 use crate::trace::{Event, emit};
 use wire::Record;
 use wire::record::Guard;
@@ -16,7 +16,7 @@ use wire::record::Guard;
 pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     let thread = cpu.current();
     let by_thread = cpu.interrupt_depth.get() == 0; // this exception, and no handler before it
-    let fault = classify(by_thread.then_some(thread), frame, address);
+    let fault = classify(thread, by_thread, frame, address);
     let understood = frame.vector != DOUBLE_FAULT || matches!(fault.kind, FaultKind::Guard(..));
     if by_thread && understood && cpu.irq_off_depth.get() == 0 && thread.can_be_ended() {
         end(cpu, thread, frame, fault);
@@ -25,15 +25,39 @@ pub(super) fn contain(cpu: &'static Cpu, frame: &mut Frame, address: u64) {
     }
 }
 
+/// User code was interrupted at an address that is none, and cannot go on: ends the thread.
+pub(super) fn contain_lost(cpu: &'static Cpu, frame: &mut Frame) {
+    let thread = cpu.current();
+    let fault = told(FaultKind::Page, frame.rip, None, frame, thread, None);
+    end(cpu, thread, frame, fault);
+}
+
+fn mode(thread: &Thread, frame: &Frame) -> Mode {
+    match thread.user() {
+        _ if frame.is_user() => Mode::User,
+        Some(_) => Mode::SystemCall,
+        None => Mode::Kernel,
+    }
+}
+
 /// What the fault is: only who hits a guard of the stack that it runs on, a thread's or a CPU's, has overflowed.
-fn classify(by: Option<&Thread>, frame: &Frame, address: u64) -> Fault {
+fn classify(thread: &Thread, by_thread: bool, frame: &Frame, address: u64) -> Fault {
     let (touches, code) = match frame.vector {
         PAGE_FAULT | DOUBLE_FAULT => (true, 0),
         vector => (false, vector as u8),
     };
+    if frame.is_user() {
+        let guard = thread.user().filter(|_| touches).and_then(|user| user.guard_at(address));
+        let kind = match guard {
+            Some((guard, distance)) => FaultKind::UserGuard(guard, distance),
+            None if touches => FaultKind::Page,
+            None => FaultKind::Exception(code),
+        };
+        return told(kind, address, owner_of(address).filter(|_| touches), frame, thread, None);
+    }
     // What code that is no thread's runs on follows from its stack pointer.
-    let running = match by.map(Thread::stack_bounds) {
-        Some(bounds) if bounds.1 != 0 => Some(bounds),
+    let running = match thread.stack_bounds() {
+        bounds if by_thread && bounds.1 != 0 => Some(bounds),
         _ => owner_of(frame.rsp).and_then(|owner| owner.hit()).map(|hit| (hit.start, hit.end)),
     };
     let there = if touches { owner_of(address) } else { None };
@@ -44,13 +68,21 @@ fn classify(by: Option<&Thread>, frame: &Frame, address: u64) -> Fault {
         }
         _ => FaultKind::Page,
     };
-    told(kind, address, there, frame, running)
+    told(kind, address, there, frame, thread, running)
 }
 
-fn told(kind: FaultKind, address: u64, there: Option<Owner>, frame: &Frame, running: Option<(u64, u64)>) -> Fault {
+fn told(
+    kind: FaultKind,
+    address: u64,
+    there: Option<Owner>,
+    frame: &Frame,
+    thread: &Thread,
+    running: Option<(u64, u64)>,
+) -> Fault {
     let (start, end) = running.unwrap_or((0, 0));
     let used = watermark::of_stack((start, end), frame.rsp);
-    Fault { kind, address, there, rip: frame.rip, used, stack_bytes: (end - start) as u32 }
+    let mode = mode(thread, frame);
+    Fault { kind, address, there, rip: frame.rip, used, stack_bytes: (end - start) as u32, mode }
 }
 
 /// A thread called a kernel function with too little stack left for what that may need: the same as an overflow, found
@@ -62,7 +94,7 @@ pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
     let missing = thread::HEADROOM.saturating_sub(frame.rsp.saturating_sub(start));
     let kind = FaultKind::Guard(Guard::Front, missing);
     let address = start.wrapping_sub(missing);
-    let fault = told(kind, address, owner_of(address), frame, Some(bounds));
+    let fault = told(kind, address, owner_of(address), frame, thread, Some(bounds));
     if cpu.irq_off_depth.get() > 0 || !thread.can_be_ended() {
         fatal(cpu, thread, frame, &fault);
     }
@@ -72,12 +104,12 @@ pub(super) fn contain_overflow_on_call(cpu: &'static Cpu, frame: &mut Frame) {
 /// Counts the fault, and makes the thread end itself; it tells of the fault first ([`tell`]).
 fn end(cpu: &Cpu, thread: &Thread, frame: &mut Frame, fault: Fault) {
     match fault.kind {
-        FaultKind::Guard(..) => cpu.stats.guard_hits.add(1),
+        FaultKind::Guard(..) | FaultKind::UserGuard(..) => cpu.stats.guard_hits.add(1),
         _ => cpu.stats.other_faults.add(1),
     }
     let what = match fault.kind {
-        FaultKind::Guard(Guard::Front, _) => 0,
-        FaultKind::Guard(Guard::Rear, _) => 1,
+        FaultKind::Guard(Guard::Front, _) | FaultKind::UserGuard(Guard::Front, _) => 0,
+        FaultKind::Guard(Guard::Rear, _) | FaultKind::UserGuard(Guard::Rear, _) => 1,
         FaultKind::Page => 2,
         FaultKind::Exception(_) => 3,
     };
@@ -94,7 +126,7 @@ pub(crate) fn tell(thread: &Thread, cause: &Cause) {
     }
     let Cause { fault, cpu, backtrace } = cause;
     let guard = match fault.kind {
-        FaultKind::Guard(guard, distance) => Some((guard, distance)),
+        FaultKind::Guard(guard, distance) | FaultKind::UserGuard(guard, distance) => Some((guard, distance)),
         _ => None,
     };
     let name = thread.name();

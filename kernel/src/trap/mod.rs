@@ -17,7 +17,7 @@ use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
 use crate::trace::{self, Event, emit};
-use crate::{bug, interleave, record};
+use crate::{bug, interleave, record, user};
 use backtrace::Backtrace;
 use wire::Record;
 use wire::cmdline::Bug;
@@ -43,7 +43,11 @@ pub(crate) extern "C" fn interrupt(frame: *mut Frame) -> *mut Frame {
     } else {
         // The backtrace that helps is the one of the code that was interrupted.
         checks::at_interrupt(cpu, saved.vector, || report::set_panic_backtrace(Backtrace::of_frame(saved)));
+        let lost = saved.is_user() && !user::is_code(saved.rip);
         serve(cpu, saved.vector as u8);
+        if lost {
+            fault::contain_lost(cpu, saved);
+        }
     }
     if interrupted_a_thread(cpu) { switch::after_interrupt(cpu, frame) } else { frame }
 }
@@ -57,6 +61,7 @@ fn exception(cpu: &'static Cpu, frame: &mut Frame) {
     let address = if frame.vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
     // A page fault, or for an address that is none at all, a general protection fault.
     if matches!(frame.vector, PAGE_FAULT | GENERAL_PROTECTION)
+        && !frame.is_user()
         && let Some(resume) = probe::recovery(frame.rip)
     {
         frame.rip = resume;
@@ -119,11 +124,11 @@ fn serve_undelivered(cpu: &'static Cpu) {
     }
 }
 
-/// #DF, NMI or #MC, each on a stack of its own.
-pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) {
+/// #DF, NMI or #MC, each on a stack of its own. 1 if what it interrupted goes on, 0 if the thread ends instead, in the kernel.
+pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) -> u32 {
     // SAFETY: the entry code's frame, on this exception's own stack.
     let frame = unsafe { &mut *frame };
-    let cpu = cpu::this_racy();
+    let (cpu, goes_on) = (cpu::this_racy(), frame.vector == NMI);
     // A fault in here is none of the thread that was interrupted.
     let depth = cpu.interrupt_depth.get();
     cpu.interrupt_depth.set(depth + 1);
@@ -142,4 +147,5 @@ pub(crate) extern "C" fn own_stack_interrupt(frame: *mut Frame) {
         }
     }
     cpu.interrupt_depth.set(depth);
+    goes_on.into()
 }

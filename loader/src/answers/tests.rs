@@ -24,7 +24,7 @@ impl Answered {
         let entries = [(0, 0x9f000, Kind::Usable), (0x10_0000, 0x100_0000, Kind::Usable)];
         let map = MemoryMap::of_firmware(entries.into_iter()).unwrap();
         let mut facts = Facts {
-            kernel: File { address: 0x7f_0000, size: 0x1234, text: b"run=test" },
+            kernel: File { address: 0x7f_0000, size: 0x1234, path: b"", text: b"run=test" },
             modules: &[],
             image: (0x20_0000, crate::KERNEL_FLOOR),
             processors: Some(Processors { x2apic: true, boot_apic_id: 3, list: 0x6000, count: 4 }),
@@ -33,7 +33,7 @@ impl Answered {
             map: &map,
         };
         edit(&mut facts);
-        let text = facts.modules.iter().map(|module| module.text.len() as u64).sum::<u64>() + 8;
+        let text = facts.modules.iter().map(|module| (module.path.len() + module.text.len()) as u64).sum::<u64>() + 8;
         let mut memory = vec![0xee; room(1 + facts.modules.len() as u64, text) as usize];
         answer(&facts, &found, &mut image, &mut Arena::new(&mut memory, ARENA));
         Self { image, memory }
@@ -106,7 +106,12 @@ fn what_does_not_exist_is_not_answered() {
 #[test]
 fn modules_are_listed_in_order() {
     let modules: Vec<_> = (0..MOST_MODULES as u64)
-        .map(|index| File { address: index << 12, size: index, text: &b"0123456789abcdef"[..index as usize] })
+        .map(|index| File {
+            address: index << 12,
+            size: index,
+            path: &b"/module-0123456789abcdef"[..8 + index as usize],
+            text: &b"0123456789abcdef"[..index as usize],
+        })
         .collect();
     let leaked: &'static [File<'static>] = modules.leak();
     let answered = Answered::new(2, |facts| facts.modules = leaked);
@@ -115,7 +120,7 @@ fn modules_are_listed_in_order() {
     for (index, structure) in answered.at::<MOST_MODULES>(list).into_iter().enumerate() {
         let [_, address, size, path, text] = answered.at(structure);
         assert_eq!((address, size), (HHDM + ((index as u64) << 12), index as u64));
-        assert_eq!(answered.text(path), format!("/module-{index:02}").as_bytes());
+        assert_eq!(answered.text(path), leaked[index].path);
         assert_eq!(answered.text(text), leaked[index].text);
     }
 }

@@ -4,7 +4,7 @@
 //!   the first CPU                                every other one
 //!   entry.s: long mode, the loader's tables
 //!   start information, memory map
-//!   kernel: parse, place, load, find requests
+//!   kernel: parse, place, load, find requests; modules, if it is in an archive
 //!   the kernel's page tables
 //!   the other CPUs  ──▶                          entry.s: trampoline, long mode, a stack
 //!                                                memory types, local APIC mode
@@ -29,7 +29,8 @@ mod stop;
 
 use core::ops::Range;
 use handoff::Handoff;
-use loader::answers::{self, Facts, File};
+use loader::answers::{self, Facts, File, MOST_TOLD};
+use loader::archive::{Archive, Entry};
 use loader::elf::Elf;
 use loader::layout::Layout;
 use loader::memory_map::{Kind, MemoryMap};
@@ -61,7 +62,9 @@ fn boot(memory: &mut Memory, start_info: u64) -> Result<Handoff, Error> {
     let start = StartInfo::read(memory, start_info)?;
     let mut map = memory_map(memory, &start)?;
 
-    let file = start.modules(memory).next().ok_or(Error::NoKernel)?;
+    let handed = start.modules(memory).next().ok_or(Error::NoKernel)?;
+    let archive = archive(memory, &handed)?;
+    let file = archive.as_ref().map_or(handed, |archive| part(&handed, &archive.entries()[0]));
     let elf = Elf::parse(file_bytes(memory, &file)?)?;
     let span = elf.span();
     let image_address = allocate(&mut map, "the kernel", span.end - span.start, elf.align, Kind::KernelAndModules)?;
@@ -74,6 +77,8 @@ fn boot(memory: &mut Memory, start_info: u64) -> Result<Handoff, Error> {
     if !elf.executes(entry) {
         return Err(Error::Entry(entry));
     }
+
+    let copies = copy_modules(memory, &mut map, &handed, modules_of(archive.as_ref()))?;
 
     let kernel = Kernel { elf: &elf, image: image_address, revision: requests.revision() };
     let tables = page_tables(memory, &mut map, &kernel)?;
@@ -89,12 +94,23 @@ fn boot(memory: &mut Memory, start_info: u64) -> Result<Handoff, Error> {
     let date = if requests.asks_for(Feature::DateAtBoot) { clock::unix_time() } else { None };
 
     // Nothing is allocated after this: the memory map that the kernel is told is the one it gets.
-    let mut arena = answers_arena(memory, &mut map, &start)?;
-    let file = told_file(&file, start.command_line(memory)?);
-    let (mut modules, mut count) = ([file; MOST_MODULES], 0);
-    for (module, told) in start.modules(memory).skip(1).zip(&mut modules) {
-        *told = told_file(&module, module.text(memory)?);
+    let mut arena = answers_arena(memory, &mut map, &start, modules_of(archive.as_ref()))?;
+    let file = told_file(&file, b"", start.command_line(memory)?);
+    let (mut modules, mut count) = ([file; MOST_TOLD], 0);
+    let mut tell = |file| {
+        modules[count] = file;
         count += 1;
+    };
+    let mut address = copies;
+    for entry in modules_of(archive.as_ref()) {
+        let name = &file_bytes(memory, &handed)?[entry.name.clone()];
+        let copy = Module { address, ..part(&handed, entry) };
+        tell(told_file(&copy, name, Text { address: 0, bytes: b"" }));
+        address += pages(entry);
+    }
+    let paths = module_paths();
+    for (module, path) in start.modules(memory).skip(1).zip(&paths) {
+        tell(told_file(&module, path, module.text(memory)?));
     }
     let facts = Facts {
         kernel: file,
@@ -157,12 +173,67 @@ fn page_tables(memory: &mut Memory, map: &mut MemoryMap, kernel: &Kernel<'_>) ->
     Ok(base)
 }
 
+/// The archive that the file is, if it is one.
+fn archive(memory: &Memory, file: &Module) -> Result<Option<Archive>, Error> {
+    let bytes = file_bytes(memory, file)?;
+    Ok(if Archive::is_one(bytes) { Some(Archive::parse(bytes)?) } else { None })
+}
+
+/// A file of the archive as if it had been handed over.
+const fn part(archive: &Module, entry: &Entry) -> Module {
+    let (start, end) = (entry.bytes.start as u64, entry.bytes.end as u64);
+    Module { address: archive.address + start, size: end - start, text: 0 }
+}
+
+/// The files of the archive behind the kernel's.
+fn modules_of(archive: Option<&Archive>) -> &[Entry] {
+    archive.map_or(&[], |archive| &archive.entries()[1..])
+}
+
+/// The bytes of the pages that a file takes.
+const fn pages(entry: &Entry) -> u64 {
+    ((entry.bytes.end - entry.bytes.start) as u64).next_multiple_of(PAGE_SIZE)
+}
+
+/// Copies the archive's modules to where each begins with a page, one behind the other; the address of the first.
+fn copy_modules(memory: &mut Memory, map: &mut MemoryMap, archive: &Module, modules: &[Entry]) -> Result<u64, Error> {
+    let room = modules.iter().map(pages).sum();
+    if room == 0 {
+        return Ok(0);
+    }
+    let base = allocate(map, "the modules", room, PAGE_SIZE, Kind::KernelAndModules)?;
+    let mut copies = memory.take(base..base + room);
+    for entry in modules {
+        let (copy, rest) = copies.split_at_mut(pages(entry) as usize);
+        let bytes = &file_bytes(memory, archive)?[entry.bytes.clone()];
+        copy[..bytes.len()].copy_from_slice(bytes);
+        copy[bytes.len()..].fill(0);
+        copies = rest;
+    }
+    Ok(base)
+}
+
+/// Paths of the files that the virtual machine hands over besides the first: there is no file system that knows better ones.
+fn module_paths() -> [[u8; 10]; MOST_MODULES] {
+    core::array::from_fn(|index| {
+        let mut path = *b"/module-00";
+        (path[8], path[9]) = (b'0' + index as u8 / 10, b'0' + index as u8 % 10);
+        path
+    })
+}
+
 /// Memory for the answers.
-fn answers_arena(memory: &mut Memory, map: &mut MemoryMap, start: &StartInfo) -> Result<Arena<'static>, Error> {
-    let (mut files, mut text) = (0, start.command_line(memory)?.bytes.len());
-    for module in start.modules(memory) {
+fn answers_arena(
+    memory: &mut Memory,
+    map: &mut MemoryMap,
+    start: &StartInfo,
+    modules: &[Entry],
+) -> Result<Arena<'static>, Error> {
+    let (mut files, mut text) = (modules.len() as u64, start.command_line(memory)?.bytes.len());
+    text += modules.iter().map(|entry| entry.name.len()).sum::<usize>();
+    for (module, path) in start.modules(memory).zip(module_paths()) {
         files += 1;
-        text += module.text(memory)?.bytes.len();
+        text += path.len() + module.text(memory)?.bytes.len();
     }
     let room = answers::room(files, text as u64).next_multiple_of(PAGE_SIZE);
     let base = allocate(map, "the answers", room, PAGE_SIZE, Kind::Reclaimable)?;
@@ -170,6 +241,6 @@ fn answers_arena(memory: &mut Memory, map: &mut MemoryMap, start: &StartInfo) ->
 }
 
 /// What the kernel is told of a file.
-fn told_file<'m>(file: &Module, text: Text<'m>) -> File<'m> {
-    File { address: file.address, size: file.size, text: text.bytes }
+fn told_file<'m>(file: &Module, path: &'m [u8], text: Text<'m>) -> File<'m> {
+    File { address: file.address, size: file.size, path, text: text.bytes }
 }

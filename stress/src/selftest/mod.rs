@@ -17,6 +17,8 @@ mod shootdown;
 mod spaces;
 mod stacks;
 mod tracing;
+mod user;
+mod user_faults;
 
 use crate::account::Account;
 use crate::failure;
@@ -44,6 +46,8 @@ const TESTS: &[&[Test]] = &[
     edges::TESTS,
     tracing::TESTS,
     locks::TESTS,
+    user::TESTS,
+    user_faults::TESTS,
 ];
 
 /// Runs the test of this name; whatever it checks, nothing may be left behind.

@@ -7,6 +7,7 @@ mod overflow;
 mod space_storm;
 mod trace_cost;
 mod unmap_storm;
+mod user_storm;
 
 pub use abort_storm::touch_whole_stack;
 pub use overflow::expect_guard;
@@ -38,8 +39,14 @@ impl Context {
 }
 
 /// What `mixed` is made of.
-const MIXED: [Workload; 5] =
-    [Workload::AbortStorm, Workload::CrossAbort, Workload::UnmapStorm, Workload::SpaceStorm, Workload::Overflow];
+const MIXED: [Workload; 6] = [
+    Workload::AbortStorm,
+    Workload::CrossAbort,
+    Workload::UnmapStorm,
+    Workload::SpaceStorm,
+    Workload::Overflow,
+    Workload::UserStorm,
+];
 
 /// One round.
 pub fn round(workload: Workload, context: &Context, round: u64) {
@@ -50,6 +57,7 @@ pub fn round(workload: Workload, context: &Context, round: u64) {
         Workload::UnmapStorm => unmap_storm::round(context, round),
         Workload::Overflow => overflow::round(context, round),
         Workload::SpaceStorm => space_storm::round(context, round),
+        Workload::UserStorm => user_storm::round(context, round),
         Workload::Latency => latency::round(context, round),
         Workload::TraceCost => trace_cost::round(context, round),
     }

@@ -64,6 +64,8 @@ named! {
         SpaceStorm = "space-storm",
         /// A share of the threads run into their guards.
         Overflow = "overflow",
+        /// Several processes: programs that overflow, map and unmap, are aborted, ask for nonsense.
+        UserStorm = "user-storm",
         /// One-page shootdowns and bare IPI round trips in turn, the other CPUs waiting in a pause loop.
         Latency = "latency",
         /// Rounds of `abort-storm` with events recorded and without, in turn, to learn what recording costs.

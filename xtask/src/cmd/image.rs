@@ -28,7 +28,7 @@ pub fn run(args: Args) -> Result<()> {
     let folder = limine::find(args.limine.as_deref())?;
     let folder = folder.ok_or_else(|| Error::CannotRun(format!("no Limine is found; {}", limine::HOW)))?;
     setup::rust_target()?;
-    image::make(&folder, &artifacts::kernel(Kind::Release)?, &line, &args.out)?;
+    image::make(&folder, &artifacts::kernel(Kind::Release)?, &artifacts::programs()?, &line, &args.out)?;
     println!("{}", args.out.display());
     Ok(())
 }

@@ -33,6 +33,7 @@ pub fn run(args: Args) -> Result<()> {
     eprintln!("QEMU {} ({})", qemu.version, qemu.path.display());
     // Once, here, so that each guest finds them built.
     artifacts::loader()?;
+    artifacts::programs()?;
     artifacts::kernel(Kind::Release)?;
     artifacts::kernel(Kind::SeededBugs)?;
 

@@ -56,7 +56,7 @@ pub(in super::super) fn mapped_in_space(id: SpaceId, start: u64, pages: u64) {
 /// calling CPU is awake and is asked.
 #[cold]
 pub(super) fn speculate() {
-    let read = |start, pages| some_pages(start, pages).for_each(|address| _ = probe::read(address));
+    let read = |start, pages| some_pages(start, pages).for_each(|address| _ = probe::read_any(address));
     for slot in SLOTS.iter().filter_map(|bits| SlotId::from_bits(bits.load(Ordering::Relaxed))) {
         // Not what a device may have behind it: reading that may have effects.
         if matches!(slot.kind(), Kind::Stack | Kind::Memory | Kind::LooseMemory) {

@@ -101,7 +101,7 @@ pub(super) fn keep(held: Held, by: By) -> Option<Held> {
 
 /// The first of some of these pages that the calling CPU can read.
 fn first_readable(start: u64, pages: u64) -> Option<u64> {
-    some_pages(start, pages).find(|address| probe::read(*address).is_some())
+    some_pages(start, pages).find(|address| probe::read_any(*address).is_some())
 }
 
 /// The addresses of all pages of a small mapping, and of the first and the last few of a large one.
