@@ -76,15 +76,15 @@ pub(crate) fn set_defaults(stack_pages: u32, guard_pages: u32) {
 }
 
 /// Whether these are a stack's and a guard's pages when the builder is not told.
-#[inline]
+#[inline(always)]
 pub(super) fn are_default(pages: u64, guard: u64) -> bool {
     pages == DEFAULT_STACK.load(Ordering::Relaxed).into() && guard == DEFAULT_GUARD.load(Ordering::Relaxed).into()
 }
 
 /// Whether the stack in this slot is one that a builder gets that was not told.
-#[inline]
+#[inline(always)]
 pub(super) fn is_default(slot: SlotId) -> bool {
-    slot.is_own_stack() && are_default(slot.pages(), slot.guard_pages())
+    slot.is_own_stack() && slot.sizes() == (DEFAULT_STACK.load(Ordering::Relaxed), DEFAULT_GUARD.load(Ordering::Relaxed))
 }
 
 /// How a thread is to be.

@@ -45,10 +45,10 @@ pub fn set_size(stacks: u32) {
 }
 
 /// (1) Keeps a stack that its CPU has left, with interrupts off; false if it is not to be kept. Nobody owns it any more.
-#[inline]
+#[inline(always)]
 pub(super) fn keep(slot: SlotId) -> bool {
     let size = SIZE.load(Ordering::Relaxed);
-    if size == 0 || !builder::is_default(slot) || !slot.is_in_one_table() {
+    if size == 0 || !builder::is_default(slot) || !slot.has_entries() {
         return false;
     }
     let cache = &cpu::this_racy().stacks;
@@ -67,6 +67,7 @@ pub(super) fn take(pages: u64, guard: u64, fill: Option<Fill>) -> Option<SlotId>
     if SIZE.load(Ordering::Relaxed) == 0 { None } else { take_kept(pages, guard, fill) }
 }
 
+#[inline(always)]
 fn take_kept(pages: u64, guard: u64, fill: Option<Fill>) -> Option<SlotId> {
     if !builder::are_default(pages, guard) {
         return None;
@@ -88,6 +89,7 @@ fn take_kept(pages: u64, guard: u64, fill: Option<Fill>) -> Option<SlotId> {
     Some(slot)
 }
 
+#[inline(always)]
 fn pop(cache: &Cache) -> Option<SlotId> {
     let top = cache.top.load(Ordering::Relaxed).checked_sub(1)?;
     cache.top.store(top, Ordering::Relaxed);

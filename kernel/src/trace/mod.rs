@@ -38,13 +38,19 @@ pub(crate) fn emit(event: Event) {
 }
 
 /// Records an event that speaks for another thread.
+#[inline(always)]
 pub(crate) fn emit_for(thread: u32, event: Event) {
     if records(event) {
-        // The place is of the CPU that runs this, and the thread is not ended with a place taken. On the CPU's own stack
-        // that is so anyway; and there `current` may be a thread that other CPUs already run.
-        let _here = cpu::on_threads_stack().then(PreemptOff::new);
-        enter(cpu::this_racy(), event, thread);
+        speak_for(thread, event);
     }
+}
+
+#[cold]
+fn speak_for(thread: u32, event: Event) {
+    // The place is of the CPU that runs this, and the thread is not ended with a place taken. On the CPU's own stack
+    // that is so anyway; and there `current` may be a thread that other CPUs already run.
+    let _here = cpu::on_threads_stack().then(PreemptOff::new);
+    enter(cpu::this_racy(), event, thread);
 }
 
 /// Records an event inside an NMI, which does nothing besides: it may have interrupted just that.

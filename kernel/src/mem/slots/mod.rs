@@ -185,7 +185,7 @@ impl SlotId {
     pub(super) fn entries(self) -> Result<Option<Entries>, OutOfFrames> {
         let known = self.0.entries.load(Ordering::Relaxed);
         match Entries::from_raw(known) {
-            None if !self.is_in_one_table() => Ok(None),
+            None if size(self.class()) > Entries::SPAN => Ok(None),
             None => self.create_entries().map(Some),
             found => Ok(found),
         }
@@ -309,10 +309,10 @@ impl SlotId {
         unsafe { self.0.lender.load(Ordering::Relaxed).as_ref() }
     }
 
-    /// Pages of its rear guard.
+    /// Pages of the mapping, and of the rear guard.
     #[inline(always)]
-    pub(crate) fn guard_pages(self) -> u64 {
-        self.0.guard.load(Ordering::Relaxed).into()
+    pub(crate) fn sizes(self) -> (u32, u32) {
+        (self.0.pages.load(Ordering::Relaxed), self.0.guard.load(Ordering::Relaxed))
     }
 
     /// Whether it holds a stack on frames of the allocator that is freed when it is left.
@@ -321,10 +321,10 @@ impl SlotId {
         self.0.kind.load(Ordering::Relaxed) == Kind::Stack as u32
     }
 
-    /// Whether it lies in one page table: it has [`entries`](Self::entries) then, once anything was mapped in it.
+    /// Whether its [`entries`](Self::entries) are known: it lies in one page table, and something was mapped in it.
     #[inline(always)]
-    pub(crate) fn is_in_one_table(self) -> bool {
-        size(self.class()) <= Entries::SPAN
+    pub(crate) fn has_entries(self) -> bool {
+        !self.0.entries.load(Ordering::Relaxed).is_null()
     }
 
     /// Whether a page of it whose dirty bit is not set holds zeros.
