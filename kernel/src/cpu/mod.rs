@@ -85,6 +85,8 @@ pub struct Cpu {
     pub(crate) sleepers: Sleepers,
     /// Stacks that are kept mapped for the next threads.
     pub(crate) stacks: StackCache,
+    /// A slot of addresses that is free, by its entry: the next that is wanted here.
+    pub(crate) spare_slot: AtomicPtr<()>,
     /// A thread object that is free: the next that is wanted here.
     pub(crate) spare_thread: AtomicPtr<Thread>,
     /// Runs when nothing else does; stands in for a thread while the CPU boots.
@@ -132,6 +134,7 @@ impl Cpu {
             run_queue: RunQueue::new(),
             sleepers: Sleepers::new(),
             stacks: StackCache::new(),
+            spare_slot: AtomicPtr::new(core::ptr::null_mut()),
             spare_thread: AtomicPtr::new(core::ptr::null_mut()),
             idle: Thread::new(Home::Cpu),
             stats: CpuStats::new(),

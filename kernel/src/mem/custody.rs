@@ -36,6 +36,14 @@ pub(super) struct Held {
     pub(super) pages: u32,
 }
 
+impl Held {
+    #[cold]
+    fn take(&mut self) -> Self {
+        let nothing = Self { frames: FrameList::empty(), slots: SlotList::empty(), begun: self.begun, pages: 0 };
+        core::mem::replace(self, nothing)
+    }
+}
+
 static WAITING: SpinLock<Quarantine<Held, ROOM>> = SpinLock::new("custody", Quarantine::empty());
 /// How many unmaps were deferred and are not free yet; those too that somebody is just freeing.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -48,17 +56,23 @@ pub(crate) fn init(most_pages: u32) {
 }
 
 /// Has the CPUs drop what was unmapped, and frees it: at once or later, as the protocol has it. The caller may wait for other
-/// CPUs. The page-table entries of `ranges` are cleared.
+/// CPUs. The page-table entries of `ranges` are cleared. `held` is lent to the request and empty afterwards: moving it in and out
+/// would cost as much as all else.
 #[inline(always)]
-pub(super) fn release(ranges: &Ranges, mut held: Held, permit: &mut MayWait) {
+pub(super) fn release(ranges: &Ranges, held: &mut Held, permit: &mut MayWait) {
     if tlb::defers() {
-        return defer(Unmapped::new(ranges, held), permit);
+        return defer(Unmapped::new(ranges, held.take()), permit);
     }
     let begun = held.begun;
     let _here = PreemptOff::new();
-    // Lent to the request, so that it is not moved into it and out again.
-    let _ = tlb::shoot_down(Unmapped::new(ranges, &mut held), begun, permit).release();
-    free(held, oracle::has_asked());
+    let held = tlb::shoot_down(Unmapped::new(ranges, held), begun, permit).release();
+    if oracle::is_on() {
+        let by = oracle::has_asked();
+        free(held.take(), by);
+    } else {
+        before_free(held);
+        give_back(held);
+    }
 }
 
 #[cold]
@@ -135,24 +149,29 @@ fn free_deferred(held: Held) {
 /// Every CPU has acknowledged it.
 #[inline(always)]
 pub(super) fn free(held: Held, by: oracle::By) {
+    before_free(&held);
+    if let Some(mut held) = oracle::keep(held, by) {
+        give_back(&mut held);
+    }
+}
+
+#[inline(always)]
+fn before_free(held: &Held) {
     perturb::in_a_thread(Point::BeforeFree);
     if bug::armed(Bug::ClearAfterFlush) {
         held.slots.iter().for_each(guarded::clear_late);
-    }
-    if let Some(held) = oracle::keep(held, by) {
-        give_back(held);
     }
 }
 
 /// It may be used again.
 #[inline(always)]
-pub(super) fn give_back(mut held: Held) {
+pub(super) fn give_back(held: &mut Held) {
     // By count, and not by the clock, whose lowest bits may not change during a run.
     static FREED: AtomicU32 = AtomicU32::new(1);
     if bug::armed(Bug::FrameLeak) && FREED.fetch_add(1, Ordering::Relaxed).is_multiple_of(64) {
-        frames::disown(held.frames);
+        frames::disown(held.take().frames);
     } else {
-        frames::free(held.frames);
+        frames::free_all(&mut held.frames);
     }
     while let Some(slot) = held.slots.pop() {
         emit(Event::Free { slot: slot.into_bits() });

@@ -260,23 +260,28 @@ pub(super) fn allocate_each(count: usize, usage: Use, mut f: impl FnMut(u64)) ->
 }
 
 /// Takes frames back.
+pub(crate) fn free(mut list: FrameList) {
+    free_all(&mut list);
+}
+
+/// Takes all of a list's frames back.
 #[inline(always)]
-pub(crate) fn free(list: FrameList) {
-    let list = ManuallyDrop::new(list);
-    if list.count == 0 {
+pub(super) fn free_all(list: &mut FrameList) {
+    let count = core::mem::take(&mut list.count);
+    if count == 0 {
         return;
     }
     let mut table = TABLE.lock();
     let (mut frame, free) = (list.first, table.free);
     let info = &mut *table.info;
-    for _ in 1..list.count {
+    for _ in 1..count {
         let info = in_use_as(info, frame, list.usage);
         info.usage = Use::Free;
         frame = info.next;
     }
     *in_use_as(info, frame, list.usage) = Info { next: free, usage: Use::Free };
     table.free = list.first;
-    table.recount(list.count, list.usage, Use::Free);
+    table.recount(count, list.usage, Use::Free);
 }
 
 /// Hands out one cleared frame for a page table. The kernel's own are never freed.

@@ -390,13 +390,12 @@ impl<'r> TakeDown<'r> {
 
     /// Has the CPUs drop what was added. How many slots that was.
     #[inline(always)]
-    pub(crate) fn finish(self, permit: &mut MayWait) -> usize {
-        let Self { ranges, mut held, count } = self;
-        if count > 0 {
-            held.pages = ranges.pages();
-            custody::release(ranges, held, permit);
+    pub(crate) fn finish(mut self, permit: &mut MayWait) -> usize {
+        if self.count > 0 {
+            self.held.pages = self.ranges.pages();
+            custody::release(self.ranges, &mut self.held, permit);
         }
-        count
+        self.count
     }
 }
 

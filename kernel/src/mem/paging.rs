@@ -312,9 +312,11 @@ impl Entries {
     /// If one of the pages is not mapped.
     #[inline(always)]
     pub(super) fn unmap(self, first: u64, pages: u64) {
-        for page in first..first.wrapping_add(pages) {
+        let mut page = first;
+        while page != first.wrapping_add(pages) {
             let value = self.entry(page).swap(0, Ordering::AcqRel);
             assert!(is_present(value), "page {page} of a slot is unmapped, and was not mapped");
+            page = page.wrapping_add(1);
         }
     }
 }

@@ -84,7 +84,8 @@ pub(super) fn are_default(pages: u64, guard: u64) -> bool {
 /// Whether the stack in this slot is one that a builder gets that was not told.
 #[inline(always)]
 pub(super) fn is_default(slot: SlotId) -> bool {
-    slot.is_own_stack() && slot.sizes() == (DEFAULT_STACK.load(Ordering::Relaxed), DEFAULT_GUARD.load(Ordering::Relaxed))
+    slot.is_own_stack()
+        && slot.sizes() == (DEFAULT_STACK.load(Ordering::Relaxed), DEFAULT_GUARD.load(Ordering::Relaxed))
 }
 
 /// How a thread is to be.

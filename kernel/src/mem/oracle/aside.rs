@@ -98,7 +98,7 @@ pub(crate) fn give_all_back() -> usize {
 }
 
 /// (3)
-fn look_again(kept: Kept) {
+fn look_again(mut kept: Kept) {
     let mut touched = None;
     kept.held.frames.for_each(|frame| {
         if touched.is_none() {
@@ -109,7 +109,7 @@ fn look_again(kept: Kept) {
         let slot = kept.held.slots.iter().next().map_or(0, SlotId::into_bits);
         panic!("oracle: memory {address:#x}, of slot {slot:#x}, was written to after {}", kept.by);
     }
-    custody::give_back(kept.held);
+    custody::give_back(&mut kept.held);
 }
 
 const POISON: u64 = 0xdead_57ac_c000_0000;

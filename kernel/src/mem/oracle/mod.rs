@@ -37,8 +37,8 @@ pub(crate) fn init(on: bool) {
     ON.store(on, Ordering::Relaxed);
 }
 
-#[inline]
-fn is_on() -> bool {
+#[inline(always)]
+pub(super) fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 

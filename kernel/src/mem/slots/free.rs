@@ -4,11 +4,12 @@
 use super::super::StackKind;
 use super::super::fallible::{self, OutOfHeap};
 use super::{CHUNK, CHUNK_TABLE, CLASSES, Kind, SMALLEST, Slot, SlotId, capacity};
+use crate::cpu;
 use crate::inject::{self, Sources};
 use crate::sync::SpinLock;
 use crate::thread::PreemptOff;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 struct FreeList {
     head: *const Slot,
@@ -44,9 +45,9 @@ pub(crate) fn allocate(pages: u64, guard: u64) -> Result<SlotId, NoSlot> {
     if inject::fails(Sources::SLOTS) {
         return Err(NoSlot::OutOfAddresses);
     }
-    let slot = match take_freed(class) {
+    let slot = match take_spare(class) {
         Some(slot) => slot,
-        None => take_fresh(class)?,
+        None => take_freed(class).map_or_else(|| take_fresh(class), Ok)?,
     };
     slot.guard.store(guard as u32, Ordering::Relaxed);
     slot.pages.store(0, Ordering::Relaxed);
@@ -61,7 +62,31 @@ fn class_for(pages: u64, guard: u64) -> Option<usize> {
     (class < CLASSES).then_some(class)
 }
 
+/// The class of the slot that a CPU may keep, in a word of its own that takes no lock: the smallest that has room for a stack of
+/// four pages, as most have.
+const SPARE: usize = 1;
+
+/// The slot that was freed last on this CPU, if that is of this class, and nobody took it since.
 #[inline(always)]
+fn take_spare(class: usize) -> Option<&'static Slot> {
+    if class != SPARE {
+        return None;
+    }
+    // SAFETY: null, or a slot that was kept. If the caller is moved to another CPU in between, it takes that one's.
+    unsafe { cpu::this_racy().spare_slot.swap(ptr::null_mut(), Ordering::Acquire).cast::<Slot>().as_ref() }
+}
+
+#[inline(always)]
+fn keep_spare(slot: &'static Slot) -> bool {
+    let word = ptr::from_ref(slot).cast_mut().cast();
+    cpu::this_racy().spare_slot.compare_exchange(ptr::null_mut(), word, Ordering::Release, Ordering::Relaxed).is_ok()
+}
+
+/// Slots that CPUs keep.
+fn spares() -> impl Iterator<Item = &'static AtomicPtr<()>> {
+    cpu::all().map(|cpu| &cpu.spare_slot)
+}
+
 fn take_freed(class: usize) -> Option<&'static Slot> {
     let mut free = FREE[class].lock();
     // SAFETY: null, or a slot that was freed.
@@ -83,6 +108,13 @@ fn take_fresh(class: usize) -> Result<&'static Slot, NoSlot> {
     }
 }
 
+/// A slot that another CPU keeps.
+fn take_from_others(class: usize) -> Option<&'static Slot> {
+    let mut kept = spares().filter(|_| class == SPARE);
+    // SAFETY: as in `take_spare`.
+    kept.find_map(|spare| unsafe { spare.swap(ptr::null_mut(), Ordering::Acquire).cast::<Slot>().as_ref() })
+}
+
 enum Taken {
     Slot(&'static Slot),
     /// No slot is taken: the entries of the next one are to be made first.
@@ -95,7 +127,8 @@ fn take_any(class: usize) -> Result<Taken, NoSlot> {
     }
     let mut free = FREE[class].lock();
     if free.fresh >= capacity(class) {
-        return Err(NoSlot::OutOfAddresses);
+        drop(free);
+        return take_from_others(class).map(Taken::Slot).ok_or(NoSlot::OutOfAddresses);
     }
     let chunk = (free.fresh / CHUNK) as usize;
     let Some(slots) = CHUNK_TABLE[class][chunk].get() else { return Ok(Taken::NeedsChunk(chunk)) };
@@ -130,16 +163,24 @@ pub(crate) fn free(id: SlotId) {
         slot.lender.store(ptr::null_mut(), Ordering::Relaxed);
         lender.give_back();
     }
+    if id.class() != SPARE || !keep_spare(slot) {
+        put_in_list(id);
+    }
+}
+
+fn put_in_list(id: SlotId) {
     let mut free = FREE[id.class()].lock();
-    slot.next.store(free.head.cast_mut(), Ordering::Relaxed);
-    free.head = slot;
+    id.0.next.store(free.head.cast_mut(), Ordering::Relaxed);
+    free.head = id.0;
     free.live = free.live.wrapping_sub(1);
 }
 
 /// How many slots are handed out.
 #[must_use]
 pub fn live() -> u64 {
-    FREE.iter().map(|free| u64::from(free.lock().live)).sum()
+    // Those that CPUs keep count as handed out in the lists.
+    let kept = spares().filter(|spare| !spare.load(Ordering::Relaxed).is_null()).count();
+    FREE.iter().map(|free| u64::from(free.lock().live)).sum::<u64>().saturating_sub(kept as u64)
 }
 
 /// Chunks of slot entries there are; each is one allocation, kept for ever.
