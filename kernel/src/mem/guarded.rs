@@ -388,14 +388,14 @@ impl<'r> TakeDown<'r> {
         self.count = self.count.wrapping_add(1);
     }
 
-    /// Has the CPUs drop what was added. How many slots that was.
+    /// Has the CPUs drop what was added, and nothing is added afterwards. How many slots that was.
     #[inline(always)]
-    pub(crate) fn finish(mut self, permit: &mut MayWait) -> usize {
+    pub(crate) fn finish(&mut self, permit: &mut MayWait) -> usize {
         if self.count > 0 {
             self.held.pages = self.ranges.pages();
             custody::release(self.ranges, &mut self.held, permit);
         }
-        self.count
+        core::mem::take(&mut self.count)
     }
 }
 
