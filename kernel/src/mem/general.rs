@@ -10,6 +10,7 @@ use super::guarded::{self, Fill, MapError, UnmapError};
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId};
 use super::{PAGE_SIZE, PhysAddr};
+use crate::boot;
 use crate::thread::Shield;
 use crate::trace::{Event, emit};
 use core::arch::x86_64::__cpuid;
@@ -185,9 +186,11 @@ fn physical_end() -> u64 {
 
 /// Why no mapping starts at `address`.
 pub(super) fn no_mapping_at(address: u64) -> UnmapError {
-    match slots::classify(address) {
+    let boot_stack = boot::stack::classify(address);
+    match slots::classify(address).or(boot_stack) {
         _ if !address.is_multiple_of(PAGE_SIZE) => UnmapError::Unaligned(address),
         Some(hit) if (hit.start + 1..hit.end).contains(&address) => UnmapError::Inside(address, hit.start),
+        Some(hit) if boot_stack.is_some() && hit.start == address => UnmapError::IsStack(address),
         _ if !slots::is_slots(address) => UnmapError::Foreign(address),
         _ => UnmapError::NotMapped(address),
     }
