@@ -33,9 +33,13 @@ pub use sync::SpinLock;
 
 /// Names the function that the kernel runs, in the thread `main`, when the machine is up. Its answer ends the run.
 ///
-/// ```ignore
+/// ```no_run
 /// kernel::entry!(main);
-/// fn main() -> Result<(), &'static str> { Ok(()) }
+///
+/// fn main() -> Result<(), &'static str> {
+///     kernel::println!("{} CPUs", kernel::cpu::online().len());
+///     Ok(())
+/// }
 /// ```
 #[macro_export]
 macro_rules! entry {

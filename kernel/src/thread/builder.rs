@@ -89,6 +89,27 @@ pub(super) fn is_default(slot: SlotId) -> bool {
 }
 
 /// How a thread is to be.
+///
+/// ```no_run
+/// use kernel::thread::{Builder, Death, FaultKind, Priority, SpawnError};
+/// use smp::CpuId;
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// let worker = Builder::new()
+///     .name("worker")
+///     .stack_pages(8)
+///     .guard_pages(2)
+///     .priority(Priority::HIGHEST)
+///     .on(CpuId::new(1))
+///     .spawn(|| 6 * 7)?;
+/// match worker.join() {
+///     Ok(value) => kernel::println!("it returned {value}"),
+///     Err(Death::Fault(fault)) if matches!(fault.kind, FaultKind::Guard(..)) => kernel::println!("it overflowed: {fault}"),
+///     Err(death) => kernel::println!("{death}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Builder<'s> {
     name: Name,

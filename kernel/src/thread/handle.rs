@@ -9,6 +9,17 @@ use core::sync::atomic::Ordering;
 
 /// A thread, as it was named once. Threads' objects are used again; a handle knows whether its thread is the one that has the
 /// object now, and does nothing to another.
+///
+/// ```no_run
+/// use kernel::thread::{self, Builder, SpawnError};
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// let waker = Builder::new().spawn(|| thread::park())?.detach();
+/// waker.unpark(); // or waker.abort(), from an interrupt handler, too
+/// kernel::println!("{:?} is {}", waker.name(), waker.state());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Handle {
     thread: &'static Thread,

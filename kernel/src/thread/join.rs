@@ -244,6 +244,23 @@ impl<T> fmt::Display for JoinError<T> {
 impl<T: fmt::Debug> core::error::Error for JoinError<T> {}
 
 /// A thread's handle. Dropping it lets the thread go on by itself.
+///
+/// ```no_run
+/// use core::time::Duration;
+/// use kernel::thread::{self, Builder, Death, JoinError, SpawnError};
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// let sleeper = Builder::new().spawn(|| thread::sleep(Duration::from_secs(3600)))?;
+/// match sleeper.join_within(Duration::from_millis(10)) {
+///     Err(JoinError::Timeout(sleeper)) => {
+///         sleeper.abort();
+///         assert_eq!(sleeper.join(), Err(Death::Aborted)); // and no CPU stands on its stack
+///     }
+///     other => kernel::println!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct JoinHandle<T> {
     handle: Handle,
     value: PhantomData<fn() -> T>,

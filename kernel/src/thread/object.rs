@@ -12,10 +12,18 @@ use core::sync::atomic::Ordering;
 /// It can be used again as soon as its thread was joined. What its last thread left behind is cleaned up first: a stack that
 /// waits to be reaped is reaped, and an end that was asked for is waited for, if nobody else has a handle to join it by.
 ///
-/// ```ignore
+/// ```no_run
+/// use kernel::thread::{Builder, Object, SpawnError};
+///
 /// static WORKER: Object = Object::new();
-/// Builder::new().object(&WORKER).spawn(|| ())?.join();
-/// Builder::new().object(&WORKER).spawn(|| ())?; // at once
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// let first = Builder::new().object(&WORKER).spawn(|| ())?;
+/// assert_eq!(Builder::new().object(&WORKER).spawn(|| ()).err(), Some(SpawnError::ObjectInUse));
+/// let _ = first.join();
+/// Builder::new().object(&WORKER).spawn_detached(|| ())?; // at once
+/// # Ok(())
+/// # }
 /// ```
 pub struct Object(Thread);
 

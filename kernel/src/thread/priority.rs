@@ -3,8 +3,14 @@
 /// How urgent a thread is. A CPU always runs the most urgent of the threads that are ready on it, and those that are equally
 /// urgent in turn; one that is less urgent waits, however long.
 ///
-/// ```ignore
-/// Builder::new().priority(Priority::HIGHEST).spawn(|| ())
+/// ```no_run
+/// use kernel::thread::{Builder, Priority, SpawnError};
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// let urgent = Priority::new(5).unwrap_or(Priority::HIGHEST);
+/// Builder::new().priority(urgent).spawn_detached(|| kernel::println!("before all that are less urgent"))?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Priority(u8);

@@ -187,10 +187,20 @@ fn clear_if_wanted(fill: Option<Fill>, start: u64, end: u64) {
 ///
 /// Dropping it frees it; if a thread stands on it at that moment, it is freed when the thread has left it.
 ///
-/// ```ignore
+/// ```no_run
+/// use kernel::thread::{Builder, GuardedStack, StackBusy};
+///
+/// # fn example() -> Result<(), Box<dyn core::error::Error>> {
 /// let stack = GuardedStack::new(4, 1)?;
-/// Builder::new().on_stack(&stack).spawn(|| ())?.join();
-/// stack.free()?; // an error while a thread stands on it
+/// let thread = Builder::new().on_stack(&stack).spawn(|| ())?;
+/// let stack = match stack.free() {
+///     Err(StackBusy(stack)) => stack, // the thread still stands on it
+///     Ok(()) => return Ok(()),
+/// };
+/// let _ = thread.join();
+/// stack.free()?; // with a shootdown
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct GuardedStack(SlotId);
@@ -272,9 +282,17 @@ pub(super) fn return_lent(slot: SlotId) -> bool {
 /// A thread runs on a view of it, mapped between guards ([`Builder::on_view_of`](super::Builder::on_view_of)), or on it as it is, without guards
 /// ([`Builder::on_bare`](super::Builder::on_bare)).
 ///
-/// ```ignore
+/// ```no_run
+/// use kernel::thread::{Builder, SpawnError, StackMemory};
+///
 /// static MEMORY: StackMemory<4> = StackMemory::new();
-/// Builder::new().on_view_of(&MEMORY).spawn(|| ())?.join();
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// let thread = Builder::new().on_view_of(&MEMORY).spawn(|| 6 * 7)?;
+/// assert_eq!(thread.join(), Ok(42));
+/// let _without_guards = Builder::new().on_bare(&MEMORY).spawn(|| ())?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 #[repr(C, align(4096))]

@@ -39,7 +39,7 @@ pub fn run(args: Args) -> Result<()> {
 
     let mut total = Tally::default();
     let mut all_well = true;
-    for what in [ALL, LOOM, SHUTTLE] {
+    for what in [ALL, DOC, LOOM, SHUTTLE] {
         let (tally, success) = cargo(&args, what, &qemu.path)?;
         total.passed += tally.passed;
         total.failed += tally.failed;
@@ -57,10 +57,12 @@ pub fn run(args: Args) -> Result<()> {
 
 /// All of the workspace, those of the models aside.
 const ALL: &[&str] = &["--workspace", "--all-targets"];
+/// The examples in the documentation, which nextest does not know.
+const DOC: &[&str] = &["--workspace", "--doc"];
 
 /// Runs or lists the tests that `what` names; what came of them, and whether cargo was content.
 fn cargo(args: &Args, what: &[&str], qemu: &Path) -> Result<(Tally, bool)> {
-    let nextest = setup::in_path("cargo-nextest");
+    let nextest = what != DOC && setup::in_path("cargo-nextest");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(artifacts::root()).env("PALISADE_QEMU", qemu);
     if nextest {
