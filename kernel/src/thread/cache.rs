@@ -40,6 +40,12 @@ impl Cache {
         Self { places: [const { AtomicPtr::new(ptr::null_mut()) }; MOST], top: AtomicU32::new(0) }
     }
 
+    /// The place of this number, which is less than [`MOST`].
+    #[inline(always)]
+    const fn place(&self, number: u32) -> &AtomicPtr<()> {
+        &self.places[number as usize % MOST] // no check, and no panic, on the way of each exit
+    }
+
     /// Keeps a stack in a place that others have drained, where the places are filled up to the last.
     #[cold]
     fn keep_in_gap(&self, slot: SlotId, size: u32) -> bool {
@@ -71,8 +77,7 @@ pub(super) fn keep(slot: SlotId) -> bool {
     if top >= size {
         return cache.keep_in_gap(slot, size);
     }
-    let Some(place) = cache.places.get(top as usize) else { return false };
-    put(slot, place);
+    put(slot, cache.place(top));
     cache.top.store(top.wrapping_add(1), Ordering::Relaxed);
     true
 }
@@ -117,7 +122,7 @@ fn pop(cache: &Cache) -> Option<SlotId> {
         let top = cache.top.load(Ordering::Relaxed).checked_sub(1)?;
         cache.top.store(top, Ordering::Relaxed);
         // SAFETY: null, or of a slot, by `keep`.
-        let kept = unsafe { SlotId::from_raw(cache.places[top as usize].swap(ptr::null_mut(), Ordering::Acquire)) };
+        let kept = unsafe { SlotId::from_raw(cache.place(top).swap(ptr::null_mut(), Ordering::Acquire)) };
         if kept.is_some() {
             return kept; // else others have drained it
         }
