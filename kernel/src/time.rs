@@ -11,8 +11,10 @@ use core::time::Duration;
 use x86_64::instructions::port::Port;
 
 const PIT_HZ: u64 = 1_193_182;
-/// How long the measurement takes: 10 ms.
+/// How long a measurement takes: 10 ms.
 const PIT_COUNT: u64 = PIT_HZ / 100;
+/// How many there are.
+const MEASUREMENTS: u32 = 5;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
@@ -90,13 +92,20 @@ pub(crate) fn timer_periods(cycles: u64) -> u32 {
 }
 
 /// Measures the time-stamp counter and the local APIC timer. Once, on the first CPU.
+///
+/// A busy host may take the virtual CPU away while it waits, which makes a measurement too long and never too short: of several the
+/// shortest counts.
 pub(crate) fn calibrate(irqs: &IrqsOff) {
-    apic::start_timer_for_measuring(irqs);
-    let (from, timer_from) = (now(), apic::timer_count(irqs));
-    await_pit();
-    let (to, timer_to) = (now(), apic::timer_count(irqs));
-    TSC_HZ.store((to - from) * PIT_HZ / PIT_COUNT, Ordering::Relaxed);
-    TIMER_HZ.store(u64::from(timer_from - timer_to) * PIT_HZ / PIT_COUNT, Ordering::Relaxed);
+    let once = |_| {
+        apic::start_timer_for_measuring(irqs);
+        let (from, timer_from) = (now(), apic::timer_count(irqs));
+        await_pit();
+        let (to, timer_to) = (now(), apic::timer_count(irqs));
+        (to - from, u64::from(timer_from - timer_to))
+    };
+    let (cycles, periods) = (0..MEASUREMENTS).map(once).min().expect("there are some");
+    TSC_HZ.store(cycles * PIT_HZ / PIT_COUNT, Ordering::Relaxed);
+    TIMER_HZ.store(periods * PIT_HZ / PIT_COUNT, Ordering::Relaxed);
 }
 
 /// Waits for [`PIT_COUNT`] periods of channel 2, in mode 0: its output, bit 5 of port 0x61, rises at the end.

@@ -44,6 +44,7 @@ pub fn stress() -> Result<(), &'static str> {
     }
 
     let elapsed = time::now() - begun;
+    let kept = thread::cached_stacks(); // the account drains them
     account.settle(&Account::now());
     if failure::count() == 0 {
         // What follows is reporting; it takes as long as the host takes to listen.
@@ -53,7 +54,7 @@ pub fn stress() -> Result<(), &'static str> {
     for watcher in watchers {
         failure::check(watcher.join().is_ok(), "watchers live", format_args!("one of the run's own threads died"));
     }
-    results::send(&before, round, elapsed);
+    results::send(&before, round, elapsed, kept);
     failure::verdict()
 }
 

@@ -44,6 +44,9 @@ impl Hunt {
 
 const NO_PCIDS: &str = "not here: QEMU's TCG has no PCIDs; found by loom";
 
+const NOT_LOOKED_AT: &str =
+    "not here: no workload looks at what its stack held before; found by the test cache::contents";
+
 /// All of them.
 pub const ALL: &[Hunt] = &[
     hunt(Bug::PublishBeforeSwitch, ""),
@@ -75,6 +78,7 @@ pub const ALL: &[Hunt] = &[
     hunt(Bug::IrqUnsafe, ""),
     hunt(Bug::TurnInInterrupt, ""),
     hunt(Bug::BootOverflow, ""),
+    hunt(Bug::CacheKeepsContents, "").not_here(NOT_LOOKED_AT),
     hunt(Bug::SwitchWindow, "workload=space-storm"),
     hunt(Bug::PartialOutOfOrder, "workload=space-storm"),
     hunt(Bug::LazyNoFlush, "workload=space-storm"),

@@ -39,6 +39,19 @@ impl Launch {
     /// Whatever is missing or does not build.
     pub fn prepare(machine: &Machine, kind: Kind, command_line: &str) -> Result<Self> {
         setup::rust_target()?;
+        Self::with(machine, kind, command_line, artifacts::programs()?)
+    }
+
+    /// As [`prepare`](Self::prepare), for what needs no user programs: none are built, and the kernel gets no modules.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn without_modules(machine: &Machine, kind: Kind, command_line: &str) -> Result<Self> {
+        setup::rust_target()?;
+        Self::with(machine, kind, command_line, Vec::new())
+    }
+
+    fn with(machine: &Machine, kind: Kind, command_line: &str, programs: Vec<PathBuf>) -> Result<Self> {
         let qemu = setup::qemu(machine.qemu.as_deref())?;
         if !setup::version_is_known(&qemu.version) {
             eprintln!("note: QEMU {} is not one of the versions tried (7.2 to 11)", qemu.version);
@@ -48,7 +61,6 @@ impl Launch {
         let work = tempfile::Builder::new().prefix("palisade").tempdir().context("cannot make a temporary folder")?;
         let boot = settle(machine)?;
         let mut limine = None;
-        let programs = artifacts::programs()?;
         let (medium, words) = match boot {
             Way::Direct(why) => {
                 let command_line = command_line.to_owned();

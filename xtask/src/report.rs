@@ -95,6 +95,7 @@ impl Report<'_> {
             ("stacks reaped a second", per("stacks.reaped", "run.elapsed-ns").map(|rate| rate * 1e9)),
             ("stacks reaped a batch", per("stacks.reaped", "stacks.reap-batches")),
             ("shootdown IPIs a reaped stack", per("stacks.reap-ipis", "stacks.reaped")),
+            ("stacks from the cache, %", self.hit_rate()),
             (
                 "slower with events recorded, %",
                 per("trace.rounds-with-ns", "trace.rounds-without-ns").map(|r| (r - 1.0) * 100.0),
@@ -102,6 +103,13 @@ impl Report<'_> {
             ("IPIs a shootdown", per("shootdown.ipis", "shootdown.requests")),
         ];
         rates.into_iter().filter_map(|(name, rate)| rate.map(|rate| (name, rate))).collect()
+    }
+
+    /// Spawns that found a stack in their CPU's cache, of a hundred that looked there.
+    fn hit_rate(&self) -> Option<f64> {
+        let (hits, misses) =
+            (self.outcome.count("stacks.cache-hits")? as f64, self.outcome.count("stacks.cache-misses")? as f64);
+        (hits + misses > 0.0).then(|| hits / (hits + misses) * 100.0)
     }
 
     fn latencies(&self, out: &mut String) {

@@ -140,3 +140,11 @@ impl Heap {
 pub fn allocations() -> u64 {
     HEAP.lock().talc.counters().allocation_count as u64 - slots::chunks() - thread::pooled()
 }
+
+/// Bytes of the heap that are handed out, with what the allocator adds to each allocation.
+#[must_use]
+pub fn handed_out() -> u64 {
+    let heap = HEAP.lock();
+    let counters = heap.talc.counters();
+    (counters.claimed_bytes - counters.available_bytes) as u64
+}

@@ -13,6 +13,7 @@
 //! holds what it held when the stack was first taken, cleared as a whole.
 
 use super::{Shield, builder};
+use crate::bug;
 use crate::cpu;
 use crate::mem::guarded::{self, Fill, TakeDown};
 use crate::mem::slots::{Kind, SlotId};
@@ -20,6 +21,7 @@ use crate::stats;
 use crate::sync::may_wait;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use wire::cmdline::Bug;
 
 /// The most stacks that a CPU can keep. Linux keeps two (`kernel/fork.c`, `NR_CACHED_STACKS`).
 pub(crate) const MOST: usize = 16;
@@ -29,13 +31,32 @@ static SIZE: AtomicU32 = AtomicU32::new(0);
 /// A CPU's stacks.
 pub(crate) struct Cache {
     places: [AtomicPtr<()>; MOST],
-    /// Where the next goes, unless others have drained it. Only the CPU itself writes it.
+    /// Where the next goes: nothing is in this place, nor in those after it. Only the CPU itself writes it.
     top: AtomicU32,
 }
 
 impl Cache {
     pub(crate) const fn new() -> Self {
         Self { places: [const { AtomicPtr::new(ptr::null_mut()) }; MOST], top: AtomicU32::new(0) }
+    }
+
+    /// The place of this number, which is less than [`MOST`].
+    #[inline(always)]
+    const fn place(&self, number: u32) -> &AtomicPtr<()> {
+        &self.places[number as usize % MOST] // no check, and no panic, on the way of each exit
+    }
+
+    /// Keeps a stack in a place that others have drained, where the places are filled up to the last.
+    #[cold]
+    fn keep_in_gap(&self, slot: SlotId, size: u32) -> bool {
+        let is_free = |place: &&AtomicPtr<()>| place.load(Ordering::Relaxed).is_null();
+        if !self.places[size as usize..].iter().all(|place| is_free(&place)) {
+            return false; // it was more once
+        }
+        let Some(gap) = self.places[..size as usize].iter().find(is_free) else { return false };
+        self.top.store(size, Ordering::Relaxed);
+        put(slot, gap);
+        true
     }
 }
 
@@ -53,12 +74,19 @@ pub(super) fn keep(slot: SlotId) -> bool {
     }
     let cache = &cpu::this_racy().stacks;
     let top = cache.top.load(Ordering::Relaxed);
-    let Some(place) = cache.places[..size as usize].get(top as usize) else { return false };
+    if top >= size {
+        return cache.keep_in_gap(slot, size);
+    }
+    put(slot, cache.place(top));
+    cache.top.store(top.wrapping_add(1), Ordering::Relaxed);
+    true
+}
+
+#[inline(always)]
+fn put(slot: SlotId, place: &AtomicPtr<()>) {
     slot.release_owner();
     // Release: pairs with the acquire of whoever takes it, on whichever CPU.
     place.store(slot.into_raw(), Ordering::Release);
-    cache.top.store(top.wrapping_add(1), Ordering::Relaxed);
-    true
 }
 
 /// (2) Takes the stack that was kept last, if there is one and it is such as is wanted.
@@ -84,6 +112,7 @@ fn take_kept(pages: u64, guard: u64, fill: Option<Fill>) -> Option<SlotId> {
     stats::count(stats::CACHE_HITS);
     match fill {
         Some(Fill::AsIs) => {}
+        None | Some(Fill::Zeros) if bug::armed(Bug::CacheKeepsContents) => {}
         None | Some(Fill::Zeros) => guarded::clear_dirty(slot),
     }
     Some(slot)
@@ -91,10 +120,15 @@ fn take_kept(pages: u64, guard: u64, fill: Option<Fill>) -> Option<SlotId> {
 
 #[inline(always)]
 fn pop(cache: &Cache) -> Option<SlotId> {
-    let top = cache.top.load(Ordering::Relaxed).checked_sub(1)?;
-    cache.top.store(top, Ordering::Relaxed);
-    // SAFETY: null, or of a slot, by `keep`.
-    unsafe { SlotId::from_raw(cache.places[top as usize].swap(ptr::null_mut(), Ordering::Acquire)) }
+    loop {
+        let top = cache.top.load(Ordering::Relaxed).checked_sub(1)?;
+        cache.top.store(top, Ordering::Relaxed);
+        // SAFETY: null, or of a slot, by `keep`.
+        let kept = unsafe { SlotId::from_raw(cache.place(top).swap(ptr::null_mut(), Ordering::Acquire)) };
+        if kept.is_some() {
+            return kept; // else others have drained it
+        }
+    }
 }
 
 /// (3) Frees all stacks that are kept, on all CPUs, with one shootdown for as many as fit. How many there were. Waits for other

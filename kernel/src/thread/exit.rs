@@ -173,10 +173,13 @@ pub fn quiesce() -> usize {
         reap();
         // Acquire: pairs with the release in `take_down`. Whose stack is reaped by then is buried after it.
         let dying = DYING.load(Ordering::Acquire);
+        // Likewise, who ended since the cache was drained may have left a stack there.
+        let is_cached = cache::kept() > 0;
         table::bury();
         custody::collect();
         oracle::give_all_back();
-        if dying == 0 && custody::waiting() == 0 && table::unburied() == 0 || time::now() - since > time::patience() {
+        let is_quiet = dying == 0 && !is_cached && custody::waiting() == 0 && table::unburied() == 0;
+        if is_quiet || time::now() - since > time::patience() {
             return dying + custody::waiting();
         }
         switch::yield_now();

@@ -1,7 +1,9 @@
-//! What mappings cost: guards take no frames, what is fresh interrupts nobody, and a dead stack costs one request at most.
+//! What mappings cost: guards take no frames, what is fresh interrupts nobody, and a dead stack costs one request at most. And what
+//! threads cost, in an image without lock checks.
 
 use super::Test;
 use crate::barrier::Barrier;
+use crate::bench;
 use crate::failure::check;
 use crate::workload::Context;
 use alloc::sync::Arc;
@@ -15,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("guards-take-no-frames", no_frames),
     ("what-is-fresh-interrupts-nobody", no_interrupts),
     ("a-dead-stack-costs-one-request-at-most", one_request),
+    ("a-thread-costs-few-instructions", |_| bench::check_limits()),
 ];
 
 /// The text screen's memory, which no allocator owns.

@@ -2,6 +2,7 @@
 //! CPUs, with which options and with which seeded bugs to run each, and what has to come of it.
 
 mod by_address;
+mod cache;
 mod costs;
 mod edges;
 mod exits;
@@ -37,6 +38,7 @@ const TESTS: &[&[Test]] = &[
     scheduling::TESTS,
     mappings::TESTS,
     by_address::TESTS,
+    cache::TESTS,
     costs::TESTS,
     running_out::TESTS,
     in_turn::TESTS,

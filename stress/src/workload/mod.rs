@@ -3,6 +3,7 @@
 mod abort_storm;
 mod cross_abort;
 mod latency;
+mod many;
 mod overflow;
 mod space_storm;
 mod trace_cost;
@@ -10,6 +11,7 @@ mod unmap_storm;
 mod user_storm;
 
 pub use abort_storm::touch_whole_stack;
+pub use many::send as send_cost_of_many;
 pub use overflow::expect_guard;
 pub use trace_cost::send as send_trace_cost;
 pub use unmap_storm::run as change_under_all_eyes;
@@ -58,6 +60,7 @@ pub fn round(workload: Workload, context: &Context, round: u64) {
         Workload::Overflow => overflow::round(context, round),
         Workload::SpaceStorm => space_storm::round(context, round),
         Workload::UserStorm => user_storm::round(context, round),
+        Workload::Many => many::round(context, round),
         Workload::Latency => latency::round(context, round),
         Workload::TraceCost => trace_cost::round(context, round),
     }

@@ -67,6 +67,10 @@ pub struct Options<'a> {
     pub oracle: bool,
     /// `watermark=`: stacks are handed out as zeros, so that how much of each was used can be told.
     pub watermark: bool,
+    /// `cache=`: stacks that each CPU keeps mapped for its next threads; 0 for none.
+    pub cache: u32,
+    /// `threads=`: with `workload=many`, how many live at once.
+    pub threads: u32,
     /// `bug=`: the fault to put back.
     pub bug: Option<Bug>,
 }
@@ -100,6 +104,8 @@ impl Default for Options<'_> {
             perturb: 0,
             oracle: false,
             watermark: false,
+            cache: 0,
+            threads: 10_000,
             bug: None,
         }
     }
@@ -134,7 +140,7 @@ impl fmt::Display for CmdlineError<'_> {
 impl core::error::Error for CmdlineError<'_> {}
 
 const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
-                    flush-ceiling= lazy-idle= pcid= invpcid= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= watermark= bug=";
+                    flush-ceiling= lazy-idle= pcid= invpcid= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= watermark= cache= threads= bug=";
 
 impl<'a> Options<'a> {
     /// Reads a command line; words are separated by blanks, a later word wins over an earlier one.
@@ -190,6 +196,8 @@ impl<'a> Options<'a> {
             "perturb" => self.perturb = within(0, u64::MAX, "a number, decimal or 0x…, 0 for none")?,
             "oracle" => self.oracle = switch(value).ok_or(bad(SWITCH))?,
             "watermark" => self.watermark = switch(value).ok_or(bad(SWITCH))?,
+            "cache" => self.cache = within(0, 16, "0 to 16 (stacks a CPU)")? as u32,
+            "threads" => self.threads = within(1, 60_000, "1 to 60000 (threads)")? as u32,
             "bug" => self.bug = Some(Bug::by_name(value).ok_or(bad(Bug::NAMES))?),
             _ => return Err(CmdlineError::UnknownWord(word)),
         }
@@ -271,6 +279,8 @@ impl fmt::Display for Options<'_> {
         word!(trace_dump, "trace-dump");
         word!(interleave, "interleave");
         word!(perturb, "perturb");
+        word!(cache, "cache");
+        word!(threads, "threads");
         if let Some(bug) = self.bug {
             write!(f, " bug={bug}")?;
         }
@@ -297,7 +307,17 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_named_with_what_was_expected() {
-        for word in ["run=walk", "seed=", "seed=-1", "seconds=0", "stack-pages=5000", "workload=", "bug=none"] {
+        for word in [
+            "run=walk",
+            "seed=",
+            "seed=-1",
+            "seconds=0",
+            "stack-pages=5000",
+            "workload=",
+            "cache=17",
+            "threads=0",
+            "bug=none",
+        ] {
             let error = Options::parse(word).unwrap_err();
             assert!(matches!(error, CmdlineError::BadValue { word: w, .. } if w == word), "{error}");
         }
@@ -312,9 +332,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), pcid in any::<bool>(), invpcid in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), watermark in any::<bool>(), deferred_pages in 0u32..5000, events in 1u32..256, trace in of(Trace::ALL)) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), pcid in any::<bool>(), invpcid in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), watermark in any::<bool>(), deferred_pages in 0u32..5000, cache in 0u32..=16, threads in 1u32..=60_000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay, lazy_idle, pcid, invpcid, deferred_pages, workload, protocol, reaping, perturb, oracle, watermark, bug, trace,
+                seed, rounds, seconds, delay, lazy_idle, pcid, invpcid, deferred_pages, workload, protocol, reaping, perturb, oracle, watermark, cache, threads, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

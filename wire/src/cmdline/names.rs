@@ -66,6 +66,8 @@ named! {
         Overflow = "overflow",
         /// Several processes: programs that overflow, map and unmap, are aborted, ask for nonsense.
         UserStorm = "user-storm",
+        /// As many threads as `threads=` says, on stacks of a page, all alive at once.
+        Many = "many",
         /// One-page shootdowns and bare IPI round trips in turn, the other CPUs waiting in a pause loop.
         Latency = "latency",
         /// Rounds of `abort-storm` with events recorded and without, in turn, to learn what recording costs.
@@ -200,5 +202,7 @@ named! {
         TurnInInterrupt = "turn-in-interrupt",
         /// The boot runs off the end of its stack.
         BootOverflow = "boot-overflow",
+        /// A stack from a CPU's cache still holds what the thread before left on it.
+        CacheKeepsContents = "cache-keeps-contents",
     }
 }

@@ -34,6 +34,9 @@ pub struct Args {
     /// The seed of the first turn; the next has the next.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Stacks that each CPU keeps mapped for its next threads; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
+    cache: u32,
     /// Only ways whose words contain this.
     #[arg(long, value_name = "WORDS")]
     only: Option<String>,
@@ -99,7 +102,7 @@ pub fn run(args: Args) -> Result<()> {
     ways.iter().for_each(|way| println!("{}", way.line()));
     if let Some(file) = json {
         let ways: Vec<Value> = ways.iter().map(Way::told).collect();
-        file.write(&json!({ "cpus": args.machine.smp, "workload": args.workload, "seconds": args.seconds, "turns": args.turns, "ways": ways }))?;
+        file.write(&json!({ "cpus": args.machine.smp, "workload": args.workload, "seconds": args.seconds, "cache": args.cache, "turns": args.turns, "ways": ways }))?;
     }
     Ok(())
 }
@@ -120,6 +123,7 @@ impl Args {
                 reaping,
                 lazy_idle,
                 seconds: self.seconds,
+                cache: self.cache,
                 trace: Trace::Off,
                 ..Options::default()
             },

@@ -91,6 +91,12 @@ pub struct Args {
     /// Hand out stacks as zeros, so that a fault's report tells how much of the stack was ever used.
     #[arg(long)]
     watermark: bool,
+    /// Stacks that each CPU keeps mapped for its next threads, cleared before they get them; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=16))]
+    cache: u32,
+    /// With the workload 'many', how many threads live at once.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    threads: u32,
     /// Record all events, by way of the guest's memory, and check them against the rules.
     #[arg(long, conflicts_with_all = ["trace", "trace_events"])]
     check: bool,
@@ -275,6 +281,8 @@ impl Args {
             perturb: self.perturb,
             oracle: self.oracle,
             watermark: self.watermark,
+            cache: self.cache,
+            threads: self.threads,
             reaping: Reaping::by_name(&self.reaping).expect(known),
             deferred_pages: self.deferred_pages,
             patience: self.patience,

@@ -71,6 +71,9 @@ struct Slot {
     is_clean: AtomicBool,
 }
 
+/// Bytes of a slot's entry, which is made with those of its chunk and kept for ever.
+pub const BYTES: u64 = size_of::<Slot>() as u64;
+
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
