@@ -67,18 +67,6 @@ impl Join {
         }
     }
 
-    /// Waits for the end, for whoever cleans up after a thread that nobody can join. May return before it has come.
-    pub(super) fn wait_once(&self, me: &'static Thread) {
-        if self.wait(me) {
-            if me.abort_pending() {
-                switch::yield_now()
-            } else {
-                switch::park()
-            }
-            self.give_up(me);
-        }
-    }
-
     /// (2) Whether `me` has given up: false if the end has come.
     fn give_up(&self, me: &'static Thread) -> bool {
         let me = ptr::from_ref(me).cast_mut();
