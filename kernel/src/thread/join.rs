@@ -422,8 +422,8 @@ fn wait_carefully(thread: &'static Thread, me: &'static Thread, until: u64) -> W
         return if thread.join.give_up(me) { over } else { Wait::Over };
     }
     if aborted {
-        // The caller holds the abort off, so the wait goes on; parking is over for an aborted thread.
-        switch::yield_now();
+        // The caller holds the abort off, so the wait goes on: parked, since the other may be less urgent than this one.
+        super::sleep::park_for_a_tick();
     } else {
         super::sleep::park_until(until);
     }
