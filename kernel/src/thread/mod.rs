@@ -61,6 +61,7 @@ pub(crate) use cache::Cache as StackCache;
 pub(crate) use end::{Cause, How};
 pub(crate) use exit::{divert, divert_for};
 pub(crate) use idle::prepare as prepare_idle;
+pub(crate) use sleep::give_way_to_all;
 pub(crate) use table::{Home, first_of_all_address, pooled, register};
 
 use crate::cpu;
