@@ -8,6 +8,7 @@ mod exits;
 mod guards;
 mod hangs;
 mod in_turn;
+mod lending;
 mod locks;
 mod machine;
 mod mappings;
@@ -35,6 +36,7 @@ const TESTS: &[&[Test]] = &[
     stacks::TESTS,
     exits::TESTS,
     scheduling::TESTS,
+    lending::TESTS,
     mappings::TESTS,
     by_address::TESTS,
     costs::TESTS,
