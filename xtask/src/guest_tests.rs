@@ -567,12 +567,12 @@ pub const ALL: &[GuestTest] = &[
     test(
         "user::a-user-stacks-overflow-is-told",
         "run=test test=a-user-thread-overflows-and-the-run-fails",
-        Expect::Fail("thread 'misdeeds' ended by user stack overflow: 0x"),
+        Expect::Fail("thread 'misdeeds'…ended by user stack overflow: 0x"),
     ),
     test(
         "user::a-privileged-stacks-overflow-is-told",
         "run=test test=a-user-thread-overflows-and-the-run-fails",
-        Expect::Fail("thread 'misdeeds' ended by privileged stack overflow: 0x"),
+        Expect::Fail("thread 'misdeeds'…ended by privileged stack overflow: 0x"),
     ),
     holds("user::the-kernels-memory", "run=test test=user-code-cannot-touch-the-kernel"),
     holds("user::others-memory", "run=test test=user-code-cannot-touch-what-is-anothers"),
