@@ -453,7 +453,7 @@ pub const ALL: &[GuestTest] = &[
     sees(
         "locks::lock-recursion-is-seen",
         "run=test test=values-come-back-by-join bug=lock-recursion",
-        "the lock 'join' is taken twice by this CPU: at kernel/src/thread/join.rs:",
+        "the lock 'threads' is taken twice by this CPU: at kernel/src/thread/table.rs:",
     ),
     sees(
         "locks::irq-unsafe-is-seen",
@@ -472,6 +472,22 @@ pub const ALL: &[GuestTest] = &[
     holds("scheduling::stealing", "run=test test=idle-cpus-take-work-from-busy-ones"),
     holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned"),
     holds("scheduling::values-come-back", "run=test test=values-come-back-by-join"),
+    // What is lent, and who waits for whom.
+    holds(
+        "lending::dropped-under-its-thread",
+        "run=test test=a-stack-dropped-under-its-thread-is-freed-when-it-is-left perturb=1 oracle=on",
+    ),
+    holds("lending::to-one-at-a-time", "run=test test=what-is-lent-comes-back-at-once-and-to-one perturb=1 oracle=on"),
+    holds("lending::a-contended-object", "run=test test=an-object-that-many-want-goes-to-one perturb=1"),
+    holds(
+        "lending::an-aborted-waiter-on-one-cpu",
+        "run=test test=who-is-aborted-and-waits-on-lets-the-less-urgent-run",
+    )
+    .smp(1),
+    holds("lending::a-turn-on-one-cpu", "run=test test=who-waits-for-a-turn-lets-the-less-urgent-who-has-it-run")
+        .smp(1),
+    holds("lending::crossing-joins", "run=test test=joins-that-time-out-and-aborts-cross-each-other").limit_s(120),
+    holds("lending::a-clean-cache", "run=test test=a-stack-from-the-cache-holds-zeros perturb=1"),
     // Mappings.
     holds("mappings::between-guards", "run=test test=a-mapping-lies-between-guards"),
     holds("mappings::wrong-arguments", "run=test test=wrong-arguments-are-errors-and-change-nothing"),
@@ -613,12 +629,12 @@ pub const ALL: &[GuestTest] = &[
     test(
         "user::a-user-stacks-overflow-is-told",
         "run=test test=a-user-thread-overflows-and-the-run-fails",
-        Expect::Fail("thread 'misdeeds' ended by user stack overflow: 0x"),
+        Expect::Fail("thread 'misdeeds'…ended by user stack overflow: 0x"),
     ),
     test(
         "user::a-privileged-stacks-overflow-is-told",
         "run=test test=a-user-thread-overflows-and-the-run-fails",
-        Expect::Fail("thread 'misdeeds' ended by privileged stack overflow: 0x"),
+        Expect::Fail("thread 'misdeeds'…ended by privileged stack overflow: 0x"),
     ),
     holds("user::the-kernels-memory", "run=test test=user-code-cannot-touch-the-kernel"),
     holds("user::others-memory", "run=test test=user-code-cannot-touch-what-is-anothers"),

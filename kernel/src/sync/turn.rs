@@ -1,7 +1,7 @@
 //! A turn: what one thread at a time may do for long, with interrupts on. Whoever waits for it gives way.
 
 use super::checks;
-use crate::thread::{Shield, yield_now};
+use crate::thread::{Shield, give_way_to_all};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,12 +29,13 @@ impl<T> Turn<T> {
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         checks::in_a_thread(self.name);
         let _shield = Shield::new();
-        let mut f = Some(f);
+        let (mut f, mut turns) = (Some(f), 0u32);
         loop {
             match self.try_with(|value| f.take().expect("run once")(value)) {
                 Some(result) => return result,
-                None => yield_now(),
+                None => give_way_to_all(turns),
             }
+            turns = turns.wrapping_add(1);
         }
     }
 

@@ -5,7 +5,9 @@ use super::end::How;
 use super::join::JoinHandle;
 use super::name::Name;
 use super::stack::{NoStack, Source, free_what_waits};
-use super::{GuardedStack, Handle, Held, Object, Priority, Shield, StackMemory, Thread, exit, state, switch, table};
+use super::{
+    GuardedStack, Handle, Held, Object, Priority, Shield, StackMemory, Thread, exit, sleep, state, switch, table,
+};
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
 use crate::cpu::entry::{Frame, RFLAGS_FIXED, RFLAGS_IF};
@@ -341,9 +343,9 @@ impl<'s> Builder<'s> {
     fn stack_again(&self, thread: &'static Thread, why: NoStack) -> Result<(), SpawnError> {
         match why {
             NoStack::InUse => {
-                while self.source.is_leaving() {
+                for turn in (0u32..).take_while(|_| self.source.is_leaving()) {
                     free_what_waits();
-                    switch::yield_now(); // another CPU may be at it
+                    sleep::give_way_to_all(turn); // another thread may be at it
                 }
             }
             NoStack::Map(MapError::OutOfFrames | MapError::OutOfAddresses) if free_what_waits() > 0 => {}

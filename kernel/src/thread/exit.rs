@@ -113,7 +113,7 @@ pub(super) fn left_for_good(thread: &'static Thread) -> Option<&'static Thread> 
     }
     thread.state.store(state::DEAD, Ordering::Relaxed);
     let to_reap = match former {
-        Former::Mapped(slot) => not_kept(slot),
+        Former::Mapped(slot) => not_kept(slot, thread),
         Former::Bare(lender) => {
             lender.give_back();
             None
@@ -137,12 +137,12 @@ pub(super) fn left_for_good(thread: &'static Thread) -> Option<&'static Thread> 
 
 /// The stack, if it has to be reaped: not if its owner has it back, or the CPU keeps it.
 #[inline]
-fn not_kept(slot: SlotId) -> Option<SlotId> {
+fn not_kept(slot: SlotId, thread: &'static Thread) -> Option<SlotId> {
     if slot.is_own_stack() {
         return if cache::keep(slot) { None } else { Some(slot) };
     }
     match slot.kind() {
-        Kind::Lent if stack::return_lent(slot) => None,
+        Kind::Lent if stack::return_lent(slot, thread) => None,
         _ => {
             if let Some(lender) = slot.lender() {
                 lender.leave();

@@ -167,5 +167,11 @@ impl fmt::Debug for Handle {
 
 /// Runs `f` on each thread that there is.
 pub fn for_each_handle(mut f: impl FnMut(Handle)) {
-    table::for_each_object(|thread| f(Handle::of(thread)));
+    table::for_each_object(|thread| {
+        let handle = Handle::of(thread);
+        // It may just have come free.
+        if handle.number != 0 {
+            f(handle);
+        }
+    });
 }

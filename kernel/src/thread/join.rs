@@ -67,18 +67,6 @@ impl Join {
         }
     }
 
-    /// Waits for the end, for whoever cleans up after a thread that nobody can join. May return before it has come.
-    pub(super) fn wait_once(&self, me: &'static Thread) {
-        if self.wait(me) {
-            if me.abort_pending() {
-                switch::yield_now()
-            } else {
-                switch::park()
-            }
-            self.give_up(me);
-        }
-    }
-
     /// (2) Whether `me` has given up: false if the end has come.
     fn give_up(&self, me: &'static Thread) -> bool {
         let me = ptr::from_ref(me).cast_mut();
@@ -451,8 +439,8 @@ fn wait_carefully(thread: &'static Thread, me: &'static Thread, until: u64) -> W
         return if thread.join.give_up(me) { over } else { Wait::Over };
     }
     if aborted {
-        // The caller holds the abort off, so the wait goes on; parking is over for an aborted thread.
-        switch::yield_now();
+        // The caller holds the abort off, so the wait goes on: parked, since the other may be less urgent than this one.
+        super::sleep::park_for_a_tick();
     } else {
         super::sleep::park_until(until);
     }

@@ -61,6 +61,7 @@ pub(crate) use cache::Cache as StackCache;
 pub(crate) use end::{Cause, How};
 pub(crate) use exit::{divert, divert_for};
 pub(crate) use idle::prepare as prepare_idle;
+pub(crate) use sleep::give_way_to_all;
 pub(crate) use table::{Home, first_of_all_address, pooled, register};
 
 use crate::cpu;
@@ -286,10 +287,10 @@ impl Thread {
 
     /// Asks for the end of the thread with this number; false if the object is not, or not any more, that thread's.
     fn ask_to_end(&self, number: u32) -> bool {
-        // What was asked of the object's former threads is overwritten, and what is asked of a later one stays: numbers count
-        // up, and the comparison holds over their wrap.
-        let later = |old: u32| number.wrapping_sub(old).cast_signed() > 0 || old == 0;
-        let _ = self.abort.try_update(Ordering::SeqCst, Ordering::Relaxed, |old| later(old).then_some(number));
+        // What was asked of the object's former threads is overwritten, however long ago that was; what is asked of the one that has
+        // it now stays.
+        let stays = |old: u32| old == self.number();
+        let _ = self.abort.try_update(Ordering::SeqCst, Ordering::SeqCst, |old| (!stays(old)).then_some(number));
         self.number() == number
     }
 

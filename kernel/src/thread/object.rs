@@ -2,8 +2,7 @@
 
 use super::builder::SpawnError;
 use super::table::{self, Home};
-use super::{Thread, stack, state, switch};
-use crate::cpu;
+use super::{Thread, sleep, stack, state};
 use core::fmt;
 use core::sync::atomic::Ordering;
 
@@ -55,6 +54,7 @@ impl Object {
     /// Takes it for a new thread; cleans up first what waits for nothing else.
     pub(super) fn claim(&'static self) -> Result<&'static Thread, SpawnError> {
         let thread = &self.0;
+        let mut turns = 0u32;
         loop {
             // Acquire: pairs with `give_back`; what the thread before did comes before. Nobody takes a DEAD one for anything.
             if thread.state.compare_exchange(state::FREE, state::DEAD, Ordering::Acquire, Ordering::Relaxed).is_ok() {
@@ -69,10 +69,11 @@ impl Object {
                 // Its stack waits to be reaped, or somebody is at it; what it was to run waits to be dropped.
                 stack::free_what_waits();
                 table::bury();
-                switch::yield_now();
-            } else {
-                thread.join.wait_once(cpu::current());
             }
+            // Several may wait so, and by the time that one has looked it is another thread that has the object: so none of them
+            // is noted as the one who joins.
+            sleep::give_way_to_all(turns);
+            turns = turns.wrapping_add(1);
         }
     }
 }

@@ -271,10 +271,15 @@ impl Drop for GuardedStack {
     }
 }
 
-/// In the epilogue: gives a stack back that was lent. False if its owner has dropped it meanwhile: then it is to be reaped.
-pub(super) fn return_lent(slot: SlotId) -> bool {
+/// In the epilogue of this thread: gives a stack back that was lent to it. False if its owner has dropped it meanwhile: then it is to be
+/// reaped, and says whose it was, as others do.
+pub(super) fn return_lent(slot: SlotId, thread: &'static Thread) -> bool {
     slot.release_owner();
-    slot.kind() == Kind::Lent || !slot.claim(Kind::Stack)
+    if slot.kind() == Kind::Lent || !slot.claim(Kind::Stack) {
+        return true;
+    }
+    slot.set_owner(thread);
+    false
 }
 
 /// Memory of its owner's for a stack of `PAGES` pages of 4 KiB: a static, or leaked.

@@ -291,6 +291,16 @@ pub(super) fn park_shielded(thread: &'static Thread) {
     }
 }
 
+/// As [`park_shielded`], but an abort does not keep it from parking: whoever waits on although it was aborted lets others run.
+pub(super) fn park_regardless(thread: &'static Thread) {
+    if !thread.token.swap(false, Ordering::SeqCst) {
+        may_leave();
+        // SAFETY: as in `yield_now`.
+        unsafe { entry::park() };
+        thread.token.swap(false, Ordering::SeqCst);
+    }
+}
+
 /// (7) Lets a thread go on that is parked, or the next time that it parks.
 pub(crate) fn unpark(thread: &'static Thread) {
     if wake(thread) {

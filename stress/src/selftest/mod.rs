@@ -9,6 +9,7 @@ mod exits;
 mod guards;
 mod hangs;
 mod in_turn;
+mod lending;
 mod locks;
 mod machine;
 mod mappings;
@@ -36,6 +37,7 @@ const TESTS: &[&[Test]] = &[
     stacks::TESTS,
     exits::TESTS,
     scheduling::TESTS,
+    lending::TESTS,
     mappings::TESTS,
     by_address::TESTS,
     cache::TESTS,
