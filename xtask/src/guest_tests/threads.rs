@@ -1,0 +1,89 @@
+//! Exits, locks and scheduling; and that events of all of it are recorded.
+
+use super::{Expect, GuestTest, holds, sees, test};
+use crate::options::Accel;
+
+pub(super) const ROWS: &[GuestTest] = &[
+    // Traces.
+    holds("tracing::events-of-all-cpus", "run=test test=events-of-all-cpus-are-recorded"),
+    holds("tracing::off", "run=stress rounds=3 seed=7 trace=off"),
+    holds("tracing::stream", "run=stress rounds=3 seed=8 trace=stream"),
+    holds("tracing::lossless", "run=stress rounds=3 seed=9 trace=lossless").limit_s(120),
+    // Exits.
+    holds("exits::all-cpus-at-once-delay-1", "run=test test=all-cpus-abort-at-once delay=1"),
+    holds("exits::all-cpus-at-once-delay-100000", "run=test test=all-cpus-abort-at-once delay=100000"),
+    sees(
+        "exits::publish-before-switch-is-seen-delay-1",
+        "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch rounds=20000",
+        "double fault in the kernel",
+    )
+    .limit_s(120),
+    sees(
+        "exits::publish-before-switch-is-seen-delay-100000",
+        "run=test test=all-cpus-abort-at-once delay=100000 bug=publish-before-switch",
+        "double fault in the kernel",
+    ),
+    holds("exits::a-joined-thread-can-be-used-again", "run=test test=a-joined-thread-can-be-used-again-at-once"),
+    sees(
+        "exits::join-before-off-stack-is-seen",
+        "run=test test=a-joined-thread-can-be-used-again-at-once bug=join-before-off-stack delay=1000",
+        "joined a thread that still stands on its stack",
+    ),
+    holds("exits::10000-by-self", "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing").limit_s(120),
+    holds("exits::10000-by-others", "run=test test=ten-thousand-threads-aborted-by-others-leave-nothing").limit_s(120),
+    holds("exits::the-last-pending-stack-is-reaped", "run=test test=the-last-pending-stack-is-reaped"),
+    sees(
+        "exits::lost-pending-is-seen",
+        "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing bug=lost-pending patience=3",
+        "stacks of dead threads",
+    )
+    .limit_s(120),
+    holds("exits::reaper-and-masked-spinner", "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock"),
+    sees(
+        "exits::shootdown-under-lock-is-seen",
+        "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock bug=shootdown-under-lock",
+        "waits for other CPUs with a lock held: 'reaper' (taken at smp/src/reaper.rs:",
+    ),
+    holds("exits::abort-in-every-state", "run=test test=a-thread-can-be-aborted-in-every-state"),
+    holds("exits::two-abort-each-other", "run=test test=two-threads-abort-each-other"),
+    holds("exits::what-was-never-run-is-dropped", "run=test test=what-was-never-run-is-dropped"),
+    // Locks. The control of each that sees a bug is the row of the same test without it.
+    holds("locks::a-lock-is-cheap", "run=test test=a-lock-costs-few-instructions").accel(Accel::Icount),
+    test(
+        "locks::a-circle-of-three-is-told",
+        "run=test test=orders-that-close-a-circle-are-told",
+        Expect::Fail("locks are taken in two orders: 'stone' (taken at stress/src/selftest/locks.rs:"),
+    ),
+    test(
+        "locks::two-of-one-class-are-told",
+        "run=test test=two-locks-of-one-class-are-told",
+        Expect::Fail("two locks of the class 'twin' are taken by this CPU: one at stress/src/selftest/locks.rs:"),
+    ),
+    sees(
+        "locks::lock-order-is-seen",
+        "run=test test=no-cpu-reads-what-was-unmapped bug=lock-order",
+        "locks are taken in two orders: 'page tables' (taken at kernel/src/mem/paging.rs:",
+    ),
+    sees(
+        "locks::lock-recursion-is-seen",
+        "run=test test=values-come-back-by-join bug=lock-recursion",
+        "the lock 'join' is taken twice by this CPU: at kernel/src/thread/join.rs:",
+    ),
+    sees(
+        "locks::irq-unsafe-is-seen",
+        "run=test test=a-sleeper-wakes-not-too-early bug=irq-unsafe",
+        "under which somebody enabled interrupts: 'sleepers' (taken at kernel/src/thread/queue.rs:",
+    ),
+    sees(
+        "locks::turn-in-interrupt-is-seen",
+        "run=test test=boot bug=turn-in-interrupt",
+        "'serial 2', which is for threads, is taken inside an interrupt handler at kernel/src/trap/mod.rs:",
+    ),
+    // Scheduling.
+    holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns"),
+    holds("scheduling::sleep", "run=test test=a-sleeper-wakes-not-too-early"),
+    holds("scheduling::unpark-is-never-lost", "run=test test=an-unpark-is-never-lost"),
+    holds("scheduling::stealing", "run=test test=idle-cpus-take-work-from-busy-ones"),
+    holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned"),
+    holds("scheduling::values-come-back", "run=test test=values-come-back-by-join"),
+];
