@@ -117,6 +117,7 @@ unsafe extern "C" fn start() -> ! {
     thread::pending::init(options.reaping);
     perturb::init(options.perturb);
     thread::set_defaults(options.stack_pages, options.guard_pages);
+    thread::offset::init(options.stack_offset, options.seed);
     thread::set_exit_delay(options.delay);
     time::set_patience(options.patience);
     interleave::init(options.interleave, options.seed);

@@ -4,6 +4,7 @@
 //! shows that the test above it can fail.
 
 mod boot;
+mod ends;
 mod guards;
 mod mappings;
 mod shootdown;

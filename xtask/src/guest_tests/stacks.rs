@@ -25,4 +25,36 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("edges::drops-that-wait", "run=test test=what-a-thread-owned-is-dropped-where-it-may-wait"),
     holds("edges::a-shielded-join", "run=test test=a-join-under-a-shield-outlasts-an-abort"),
     holds("edges::a-busy-cpu-is-not-idle", "run=test test=a-cpu-that-runs-a-thread-is-not-idle"),
+    // Stacks that their owners keep.
+    holds("stacks::lent-on-1-cpu", "run=test test=a-lent-stack-comes-back-and-is-refused-while-it-is-busy").smp(1),
+    holds("stacks::lent-on-2-cpus", "run=test test=a-lent-stack-comes-back-and-is-refused-while-it-is-busy").smp(2),
+    holds("stacks::lent", "run=test test=a-lent-stack-comes-back-and-is-refused-while-it-is-busy"),
+    holds("stacks::lent-and-dropped-on-1-cpu", "run=test test=a-lent-stack-that-is-dropped-is-freed-when-it-is-left")
+        .smp(1),
+    holds("stacks::lent-and-dropped", "run=test test=a-lent-stack-that-is-dropped-is-freed-when-it-is-left"),
+    holds("stacks::freed", "run=test test=a-freed-stack-is-nobodys"),
+    holds("stacks::run-out", "run=test test=stacks-that-run-out-are-an-error"),
+    holds("stacks::same-address-on-1-cpu", "run=test test=threads-that-come-and-go-have-the-same-stack").smp(1),
+    holds("stacks::same-address-on-2-cpus", "run=test test=threads-that-come-and-go-have-the-same-stack").smp(2),
+    holds("stacks::same-address", "run=test test=threads-that-come-and-go-have-the-same-stack"),
+    holds("stacks::a-view-on-1-cpu", "run=test test=memory-is-lent-as-a-view-between-guards").smp(1),
+    holds("stacks::a-view-on-2-cpus", "run=test test=memory-is-lent-as-a-view-between-guards").smp(2),
+    holds("stacks::a-view", "run=test test=memory-is-lent-as-a-view-between-guards"),
+    holds("stacks::a-view-quiescent", "run=test test=memory-is-lent-as-a-view-between-guards protocol=quiescent"),
+    holds("stacks::bare-on-1-cpu", "run=test test=bare-memory-is-lent-as-it-is").smp(1),
+    holds("stacks::bare", "run=test test=bare-memory-is-lent-as-it-is"),
+    holds("stacks::wrong-sizes", "run=test test=stacks-that-cannot-be-are-errors"),
+    holds("stacks::thresholds-on-1-cpu", "run=test test=a-stack-is-within-a-threshold-or-not watermark=on").smp(1),
+    holds("stacks::thresholds", "run=test test=a-stack-is-within-a-threshold-or-not watermark=on"),
+    holds("stacks::offsets", "run=test test=threads-begin-at-offsets-of-their-own stack-offset=256"),
+    holds("stacks::small-offsets", "run=test test=threads-begin-at-offsets-of-their-own stack-offset=40"),
+    holds("stacks::no-offsets", "run=test test=threads-begin-at-the-top-unless-asked"),
+    holds(
+        "stacks::the-cpus-own-have-room-on-1-cpu",
+        "run=test test=the-cpus-own-stacks-have-room-to-spare watermark=on",
+    )
+    .smp(1)
+    .limit_s(120),
+    holds("stacks::the-cpus-own-have-room", "run=test test=the-cpus-own-stacks-have-room-to-spare watermark=on")
+        .limit_s(120),
 ];

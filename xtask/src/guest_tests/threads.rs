@@ -1,4 +1,4 @@
-//! Exits, locks and scheduling; and that events of all of it are recorded.
+//! Exits, locks, scheduling, and what is seen of threads; and that events of all of it are recorded.
 
 use super::{Expect, GuestTest, holds, sees, test};
 use crate::options::Accel;
@@ -86,4 +86,55 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("scheduling::stealing", "run=test test=idle-cpus-take-work-from-busy-ones"),
     holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned"),
     holds("scheduling::values-come-back", "run=test test=values-come-back-by-join"),
+    holds(
+        "scheduling::urgent-at-once-here-on-1-cpu",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
+    )
+    .smp(1),
+    holds(
+        "scheduling::urgent-at-once-here-on-2-cpus",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
+    )
+    .smp(2),
+    holds(
+        "scheduling::urgent-at-once-here",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
+    ),
+    holds(
+        "scheduling::urgent-at-once-there-on-2-cpus",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-another-cpu tick-hz=1",
+    )
+    .smp(2),
+    holds(
+        "scheduling::urgent-at-once-there",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-another-cpu tick-hz=1",
+    ),
+    holds("scheduling::in-order-on-1-cpu", "run=test test=the-most-urgent-run-first-and-equals-in-turn").smp(1),
+    holds("scheduling::in-order", "run=test test=the-most-urgent-run-first-and-equals-in-turn"),
+    holds("scheduling::less-urgent-waits-on-1-cpu", "run=test test=a-less-urgent-thread-waits").smp(1),
+    holds("scheduling::less-urgent-waits-on-2-cpus", "run=test test=a-less-urgent-thread-waits").smp(2),
+    holds("scheduling::less-urgent-waits", "run=test test=a-less-urgent-thread-waits"),
+    holds("scheduling::cpu-masks-on-1-cpu", "run=test test=threads-keep-to-their-cpu-masks").smp(1),
+    holds("scheduling::cpu-masks-on-2-cpus", "run=test test=threads-keep-to-their-cpu-masks").smp(2),
+    holds("scheduling::cpu-masks", "run=test test=threads-keep-to-their-cpu-masks"),
+    holds("scheduling::cpu-masks-on-8-cpus", "run=test test=threads-keep-to-their-cpu-masks").smp(8),
+    holds("scheduling::torture-on-1-cpu", "run=test test=switches-under-torture-lose-nothing").smp(1).limit_s(120),
+    holds("scheduling::torture-on-2-cpus", "run=test test=switches-under-torture-lose-nothing").smp(2).limit_s(120),
+    holds("scheduling::torture", "run=test test=switches-under-torture-lose-nothing").limit_s(120),
+    holds("scheduling::torture-on-8-cpus", "run=test test=switches-under-torture-lose-nothing").smp(8).limit_s(120),
+    holds(
+        "scheduling::torture-perturbed",
+        "run=test test=switches-under-torture-lose-nothing rounds=400 perturb=5 oracle=on",
+    )
+    .limit_s(120),
+    // What is seen of threads, and what they have of their own.
+    holds("threads::listed-on-2-cpus", "run=test test=every-thread-is-listed-with-its-name-and-state").smp(2),
+    holds("threads::listed", "run=test test=every-thread-is-listed-with-its-name-and-state"),
+    holds("threads::turns-on-1-cpu", "run=test test=turns-are-counted").smp(1),
+    holds("threads::turns", "run=test test=turns-are-counted"),
+    holds("threads::data-on-1-cpu", "run=test test=a-thread-has-a-word-for-others-to-see").smp(1),
+    holds("threads::data", "run=test test=a-thread-has-a-word-for-others-to-see"),
+    holds("threads::locals-on-1-cpu", "run=test test=thread-locals-are-each-threads-own").smp(1),
+    holds("threads::locals", "run=test test=thread-locals-are-each-threads-own"),
+    holds("threads::locals-on-8-cpus", "run=test test=thread-locals-are-each-threads-own").smp(8),
 ];
