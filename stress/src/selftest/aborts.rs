@@ -94,22 +94,33 @@ fn abort_if_here(number: u64) {
 }
 static RETURNED: AtomicBool = AtomicBool::new(false);
 
-fn interrupted(context: &Context) {
-    for cpu in context.cpus {
-        RETURNED.store(false, Ordering::SeqCst);
-        let victim = Builder::new().name("interrupted").on(cpu).spawn(|| {
-            loop {
-                spin_loop();
-            }
-        });
-        let Ok(victim) = victim else { return fail("threads can be started", format_args!("{victim:?}")) };
-        let number = u64::from(victim.thread().id());
-        while !victim.is_finished() {
-            let _ = interrupt::post(cpu, abort_if_here, number);
-            thread::sleep(Duration::from_millis(1));
+/// From another CPU than its own: there, whoever posts would be the thread that is interrupted.
+fn interrupted_from(from: CpuId, cpu: CpuId) {
+    RETURNED.store(false, Ordering::SeqCst);
+    let victim = Builder::new().name("interrupted").on(cpu).spawn(|| {
+        loop {
+            spin_loop();
         }
-        expect_aborted::<()>(Some(victim));
-        check(RETURNED.load(Ordering::SeqCst), "the handler comes to its end", format_args!("it did not"));
+    });
+    let Ok(victim) = victim else { return fail("threads can be started", format_args!("{victim:?}")) };
+    let thread = *victim.thread();
+    let post = move || {
+        while !matches!(thread.state(), State::Dead | State::Gone) {
+            let _ = interrupt::post(cpu, abort_if_here, thread.id().into());
+            thread::yield_now();
+        }
+    };
+    let poster = Builder::new().name("posts").on(from).spawn(post).map(JoinHandle::join);
+    check(poster == Ok(Ok(())), "the poster lives", format_args!("{poster:?}"));
+    expect_aborted::<()>(Some(victim));
+    check(RETURNED.load(Ordering::SeqCst), "the handler comes to its end", format_args!("it did not"));
+}
+
+fn interrupted(context: &Context) {
+    for (cpu, from) in context.cpus.zip(context.cpus.into_iter().cycle().skip(1)) {
+        if cpu != from {
+            interrupted_from(from, cpu);
+        }
         // By itself, through a handler on its own CPU.
         let me = || {
             let number = u64::from(thread::current().id());

@@ -139,8 +139,17 @@ const fn beside(name: &'static str, words: &'static str, says: &'static str) -> 
 }
 
 /// All of them, by theme.
-const THEMES: &[&[GuestTest]] =
-    &[boot::ROWS, guards::ROWS, stacks::ROWS, threads::ROWS, mappings::ROWS, shootdown::ROWS, user::ROWS, stress::ROWS];
+const THEMES: &[&[GuestTest]] = &[
+    boot::ROWS,
+    guards::ROWS,
+    stacks::ROWS,
+    threads::ROWS,
+    ends::ROWS,
+    mappings::ROWS,
+    shootdown::ROWS,
+    user::ROWS,
+    stress::ROWS,
+];
 
 const COUNT: usize = {
     let (mut count, mut theme) = (0, 0);
