@@ -44,6 +44,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds_injected("in-turn::spawns", "run=test test=every-allocation-of-a-spawn-fails-in-turn"),
     holds_injected("in-turn::spawns-on-1-cpu", "run=test test=every-allocation-of-a-spawn-fails-in-turn").smp(1),
     holds_injected("in-turn::spawns-on-8-cpus", "run=test test=every-allocation-of-a-spawn-fails-in-turn").smp(8),
+    holds_injected("in-turn::thread-objects", "run=test test=a-thread-object-that-is-missing-is-an-error"),
     holds_injected("in-turn::spaces", "run=test test=every-allocation-of-a-space-fails-in-turn"),
     holds_injected("in-turn::heap", "run=test test=every-allocation-of-a-growing-heap-fails-in-turn"),
     holds_injected("in-turn::the-askers-alone", "run=test test=failures-that-were-asked-for-are-the-askers-alone"),
