@@ -16,6 +16,7 @@ pub mod cpu;
 mod debug;
 pub mod inject;
 mod interleave;
+pub mod interrupt;
 pub mod mem;
 pub mod misdeed;
 mod perturb;

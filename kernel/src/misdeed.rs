@@ -63,6 +63,16 @@ pub fn can_write_edges(kind: StackKind, start: u64, end: u64) -> bool {
     [start, end - 8].into_iter().all(rewrite)
 }
 
+/// Whether the word at this address, of a static that somebody lends for a stack, can be written.
+///
+/// # Panics
+/// If it is not in the image.
+#[must_use]
+pub fn can_rewrite(address: u64) -> bool {
+    assert!(owner_of(address) == Some(Owner::Image), "{address:#x} is not in the image");
+    rewrite(address)
+}
+
 fn rewrite(address: u64) -> bool {
     // SAFETY: the value that is there already, in a stack at a place that nobody writes to meanwhile.
     probe::read(address).is_some_and(|there| unsafe { probe::write(address, there) })

@@ -118,6 +118,7 @@ unsafe extern "C" fn start() -> ! {
     perturb::init(options.perturb);
     thread::set_defaults(options.stack_pages, options.guard_pages);
     thread::set_stack_cache(options.cache);
+    thread::offset::init(options.stack_offset, options.seed);
     thread::set_exit_delay(options.delay);
     time::set_patience(options.patience);
     interleave::init(options.interleave, options.seed);

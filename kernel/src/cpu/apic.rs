@@ -24,6 +24,8 @@ pub(crate) mod vector {
     pub(crate) const TIMER: u8 = 0x40;
     /// Look at the run queue again.
     pub(crate) const RESCHEDULE: u8 = 0x50;
+    /// A function that somebody wants run in a handler.
+    pub(crate) const CALL: u8 = 0x60;
     /// Raised by software: a kernel function was called with too little stack left.
     pub(crate) const OVERFLOW_ON_CALL: u8 = 0x80;
     /// That nobody serves: sent by a misdeed.

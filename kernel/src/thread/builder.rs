@@ -6,7 +6,8 @@ use super::join::JoinHandle;
 use super::name::Name;
 use super::stack::{NoStack, Source, free_what_waits};
 use super::{
-    GuardedStack, Handle, Held, Object, Priority, Shield, StackMemory, Thread, exit, sleep, state, switch, table,
+    GuardedStack, Handle, Held, Object, Priority, Shield, StackMemory, Thread, exit, offset, sleep, state, switch,
+    table,
 };
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
@@ -375,7 +376,7 @@ impl<'s> Builder<'s> {
         thread.priority.store(self.priority.level(), Ordering::Relaxed);
         thread.users.store(1 + u32::from(joinable), Ordering::Relaxed);
         thread.is_joinable.store(joinable, Ordering::Relaxed);
-        set_frame(thread, begin);
+        set_frame(thread, begin, offset::of(thread));
         thread.last_cpu.store(switch::first_home(self.affinity).index() as u32, Ordering::Relaxed);
         thread.state.store(state::READY, Ordering::Relaxed); // (1)
         stats::count(stats::SPAWNED);
@@ -400,14 +401,14 @@ pub(super) fn prepare_idle(thread: &'static Thread, stack: SlotId, entry: extern
     stack.set_owner(thread);
     thread.stack.set_slot(stack);
     thread.slot_bits.store(stack.into_bits(), Ordering::Relaxed);
-    set_frame(thread, entry);
+    set_frame(thread, entry, 0);
 }
 
-/// Puts a frame on the thread's stack from which `entry` begins. Registers that are not named begin as whatever lay there, as the
+/// Puts a frame on the thread's stack from which `entry` begins, so far below the top. Registers that are not named begin as whatever lay there, as the
 /// rest of the stack does; the frame pointer is the end of all backtraces.
 #[inline(always)]
-fn set_frame(thread: &'static Thread, entry: extern "C" fn() -> !) {
-    let (_, top) = thread.stack_bounds();
+fn set_frame(thread: &'static Thread, entry: extern "C" fn() -> !, offset: u64) {
+    let top = thread.stack_bounds().1.wrapping_sub(offset);
     let frame = top.wrapping_sub(16 + size_of::<Frame>() as u64) as *mut Frame;
     // SAFETY: inside the stack, which is mapped, and on which nothing runs.
     unsafe {

@@ -278,7 +278,15 @@ impl<T> JoinHandle<T> {
     }
 
     /// Waits for the thread's end. When this returns, no CPU stands on the thread's stack, and the thread's object may
-    /// be used again.
+    /// be used again. There is one handle, and one joiner:
+    ///
+    /// ```compile_fail,E0382
+    /// # use kernel::thread::JoinHandle;
+    /// fn twice(handle: JoinHandle<u64>) {
+    ///     let _ = handle.join();
+    ///     let _ = handle.join();
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`Death`] if the thread ended without a value.

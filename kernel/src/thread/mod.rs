@@ -23,8 +23,10 @@ mod exit;
 mod handle;
 mod idle;
 mod join;
+mod local;
 pub(crate) mod name;
 mod object;
+pub(crate) mod offset;
 pub(crate) mod pending;
 mod priority;
 pub(crate) mod queue;
@@ -40,6 +42,7 @@ pub use cache::{kept as cached_stacks, set_size as set_stack_cache};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
 pub use handle::{Handle, State, current, for_each_handle};
 pub use join::{Death, Fault, FaultKind, JoinError, JoinHandle, Mode};
+pub use local::{Local, TooManyLocals};
 pub use name::Name;
 pub use object::Object;
 pub use priority::Priority;
@@ -49,7 +52,7 @@ pub use sleep::sleep;
 pub use stack::{GuardedStack, StackBusy, StackMemory};
 pub use switch::{park, yield_now};
 pub use table::{for_each, live};
-pub use watermark::{NoWatermark, Watermark, for_each_watermark, watermark};
+pub use watermark::{NoWatermark, Threshold, Watermark, for_each_watermark, watermark};
 
 pub(crate) use builder::set_defaults;
 /// CPUs that say that they have nothing to run.
@@ -132,6 +135,8 @@ pub(crate) struct Thread {
     turns: Own<u64>,
     /// A word of its users.
     data: AtomicU64,
+    /// Words of its own.
+    locals: local::Words,
     /// The next thread of the list that it is in: a run queue, the free ones, the dead ones.
     link: AtomicPtr<Thread>,
     /// The next of the sleepers, and when it wants to wake, in cycles.
@@ -183,6 +188,7 @@ impl Thread {
             last_cpu: AtomicU32::new(0),
             turns: Own::<u64>::new(0),
             data: AtomicU64::new(0),
+            locals: local::Words::none(),
             link: AtomicPtr::new(core::ptr::null_mut()),
             sleep_link: AtomicPtr::new(core::ptr::null_mut()),
             wake_at: AtomicU64::new(0),

@@ -245,7 +245,15 @@ impl GuardedStack {
         self.0.owner().is_some()
     }
 
-    /// Frees it, with a shootdown.
+    /// Frees it, with a shootdown. What is freed is nobody's to lend:
+    ///
+    /// ```compile_fail,E0382
+    /// # use kernel::thread::{Builder, GuardedStack};
+    /// fn after_free(stack: GuardedStack) {
+    ///     let _ = stack.free();
+    ///     let _ = Builder::new().on_stack(&stack);
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`StackBusy`] gives it back if a thread has it.

@@ -233,7 +233,17 @@ pub(crate) fn make_ready(thread: &'static Thread) {
             send_reschedule(&irqs, target);
         }
     } else if ptr::eq(runs, &target.idle) || runs.priority() < thread.priority() {
-        target.need_resched.set(true);
+        preempt_here(&irqs, target);
+    }
+}
+
+/// Something more urgent waits on this CPU than what it runs. In a handler that takes effect when it returns; a thread is
+/// interrupted for it.
+#[cold]
+fn preempt_here(irqs: &IrqsOff, cpu: &Cpu) {
+    cpu.need_resched.set(true);
+    if !ptr::eq(cpu.current(), &cpu.idle) && cpu::on_threads_stack() {
+        send_reschedule(irqs, cpu);
     }
 }
 

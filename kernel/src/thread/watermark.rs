@@ -51,6 +51,25 @@ impl fmt::Display for NoWatermark {
 
 impl core::error::Error for NoWatermark {}
 
+/// A part of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threshold {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of it.
+    PerCent(u8),
+}
+
+impl Threshold {
+    /// Its bytes, of a stack of so many, rounded up.
+    const fn of(self, stack: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::PerCent(hundredths) => (stack * hundredths as u64).div_ceil(100),
+        }
+    }
+}
+
 /// Sets whether they are kept, before there is any stack.
 pub(crate) fn init(kept: bool) {
     KEPT.store(kept, Ordering::Relaxed);
@@ -99,6 +118,17 @@ impl Handle {
         let watermark = of_thread(self.object())?;
         if self.is_gone() { Err(NoWatermark::NoStack) } else { Ok(watermark) }
     }
+
+    /// Whether the thread has never used more of its stack than this.
+    ///
+    /// # Errors
+    /// [`NoWatermark`] if it has left its stack, or watermarks are not kept.
+    pub fn is_within(&self, threshold: Threshold) -> Result<bool, NoWatermark> {
+        let (start, end) = self.object().stack_bounds();
+        let (Watermark::Bytes(used) | Watermark::AtLeast(used)) = self.watermark()?;
+        // A thread has one stack all its life: what has a watermark had these bounds.
+        Ok(used <= threshold.of(end - start))
+    }
 }
 
 /// The thread may run, or end, meanwhile.
@@ -116,4 +146,15 @@ fn of_thread(thread: &Thread) -> Result<Watermark, NoWatermark> {
     let used = used(bounds.0, bounds.1);
     // A stack is left before it is unmapped, and before another thread gets it: what is still the thread's was all the time.
     if thread.stack_bounds() == bounds { Ok(Watermark::Bytes(used)) } else { Err(NoWatermark::NoStack) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Threshold::{Bytes, PerCent};
+
+    #[test]
+    fn a_threshold_in_hundredths_is_of_the_whole_stack() {
+        assert_eq!([Bytes(5).of(4096), PerCent(0).of(4096), PerCent(100).of(4096)], [5, 0, 4096]);
+        assert_eq!([PerCent(50).of(8192), PerCent(1).of(4096), PerCent(75).of(16384)], [4096, 41, 12288]);
+    }
 }

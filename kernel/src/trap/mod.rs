@@ -17,7 +17,7 @@ use crate::sync::irq::IrqsOff;
 use crate::thread::switch;
 use crate::time;
 use crate::trace::{self, Event, emit};
-use crate::{bug, interleave, record, user};
+use crate::{bug, interleave, interrupt, record, user};
 use backtrace::Backtrace;
 use wire::Record;
 use wire::cmdline::Bug;
@@ -95,6 +95,7 @@ fn serve(cpu: &'static Cpu, vector: u8) {
             watchdog::look(cpu, now);
         }
         vector::RESCHEDULE => cpu.need_resched.set(true),
+        vector::CALL => interrupt::serve(),
         vector::SHOOTDOWN => tlb::serve(),
         vector::PING => tlb::pong(),
         vector::SPURIOUS => return, // needs no end

@@ -7,7 +7,7 @@ use super::program::Program;
 use crate::cpu;
 use crate::mem::{AddressSpace, PAGE_SIZE, SpaceError, paging};
 use crate::sync::SpinLock;
-use crate::thread::{Builder, JoinHandle, SpawnError};
+use crate::thread::{Builder, JoinHandle, Object, SpawnError};
 use alloc::sync::Arc;
 use core::fmt;
 use core::ptr;
@@ -166,6 +166,13 @@ impl UserBuilder {
     #[must_use]
     pub fn privileged_pages(mut self, pages: u64) -> Self {
         self.kernel = self.kernel.stack_pages(pages);
+        self
+    }
+
+    /// Gives its kernel thread this object, as [`Builder::object`] does.
+    #[must_use]
+    pub fn object(mut self, object: &'static Object) -> Self {
+        self.kernel = self.kernel.object(object);
         self
     }
 

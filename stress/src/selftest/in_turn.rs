@@ -8,17 +8,19 @@ use crate::workload::Context;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use kernel::inject::{BUILT_IN, Failing, Sources, fail_nth};
 use kernel::mem::{
-    Access, AddressSpace, Fill, GuardedMapping, MapFlags, PAGE_SIZE, PhysAddr, Window, frame_counts,
-    map_anonymous_guarded, map_guarded, unmap,
+    Access, AddressSpace, Fill, GuardedMapping, MapFlags, PAGE_SIZE, PhysAddr, Window, frame_counts, heap_allocations,
+    live_slots, map_anonymous_guarded, map_guarded, unmap,
 };
 use kernel::println;
-use kernel::thread::{self, Builder, JoinHandle};
+use kernel::thread::{self, Builder, GuardedStack, JoinHandle, Object, SpawnError, StackMemory};
 
 pub const TESTS: &[Test] = &[
     ("every-allocation-of-a-mapping-fails-in-turn", mappings),
     ("every-allocation-of-a-spawn-fails-in-turn", spawns),
+    ("a-thread-object-that-is-missing-is-an-error", objects),
     ("every-allocation-of-a-space-fails-in-turn", spaces),
     ("every-allocation-of-a-growing-heap-fails-in-turn", heap),
     ("failures-that-were-asked-for-are-the-askers-alone", askers_alone),
@@ -27,8 +29,8 @@ pub const TESTS: &[Test] = &[
 const FOREIGN: PhysAddr = PhysAddr(0xb8000);
 const HERE: u64 = 0x4000_0000;
 
-/// What a spawn gets by calls that can fail.
-const OF_SPAWN: Sources = Sources::FRAMES.union(Sources::TABLES).union(Sources::SLOTS);
+static MEMORY: StackMemory<2> = StackMemory::new();
+static OBJECT: Object = Object::new();
 
 /// Lets each allocation of `call` that is of `sources` fail, alone, then with all after it; `undo` takes back what works. So
 /// many allocations have to be in it the first time, when nothing is there that is kept.
@@ -99,8 +101,58 @@ fn spawns(_: &Context) {
         let end = handle.join();
         check(end == Ok(5), "a thread that was started ends as it should", format_args!("{end:?}"));
     };
-    in_turn("spawn", OF_SPAWN, 4, || thread::spawn(|| 5), joined);
-    in_turn("spawn, large", OF_SPAWN, 8, || Builder::new().stack_pages(1500).guard_pages(70).spawn(|| 5), joined);
+    let all = Sources::all();
+    in_turn("spawn", all, 4, || thread::spawn(|| 5), joined);
+    in_turn("spawn, large", all, 8, || Builder::new().stack_pages(1500).guard_pages(70).spawn(|| 5), joined);
+    // What it is to run does not fit its object.
+    let words = [5_u32; 400];
+    in_turn("spawn, of much", all, 6, || thread::spawn(move || words[words[7] as usize]), joined);
+    // Stacks of its owner's, an object of its owner's.
+    let Ok(stack) = GuardedStack::new(2, 1) else { return };
+    in_turn("spawn, lent", all, 0, || Builder::new().on_stack(&stack).spawn(|| 5), joined);
+    in_turn("spawn, of much, lent", all, 2, || Builder::new().on_stack(&stack).spawn(move || words[3]), joined);
+    let viewed = || Builder::new().on_view_of(&MEMORY).guard_pages(5000).spawn(|| 5);
+    in_turn("spawn, viewed", all, 4, viewed, joined);
+    in_turn("spawn, bare", all, 2, || Builder::new().on_bare(&MEMORY).spawn(move || words[3]), joined);
+    in_turn("spawn, own object", all, 4, || Builder::new().object(&OBJECT).spawn(move || words[3]), joined);
+    let detached = || Builder::new().object(&OBJECT).spawn_detached(move || assert!(words[3] == 5));
+    in_turn("spawn, detached", all, 4, detached, |_| ());
+    check(!stack.is_busy() && !MEMORY.is_busy(), "what is lent comes back", format_args!("it does not"));
+    check(OBJECT.is_free(), "an object comes back", format_args!("it does not"));
+}
+
+/// All objects that there are have threads, so each further one has to be allocated.
+fn objects(_: &Context) {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let start = || {
+        thread::spawn(|| {
+            while !STOP.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        })
+    };
+    let (mut threads, mut hits) = (Vec::with_capacity(512), 0);
+    for round in 0..500 {
+        let before = (thread::live(), frame_counts(), live_slots(), heap_allocations());
+        let failing = if round % 2 == 0 { Failing::One } else { Failing::Rest };
+        match fail_nth(0, failing, Sources::HEAP, start) {
+            (Err(error), true) => {
+                let after = (thread::live(), frame_counts(), live_slots(), heap_allocations());
+                check(error == SpawnError::OutOfMemory, "a missing object is an error", format_args!("{error:?}"));
+                check(after == before, "an error changes nothing", format_args!("{after:?}, not {before:?}"));
+                hits += 1;
+                threads.extend(start());
+            }
+            (made, false) => threads.extend(made),
+            (made, hit) => check(false, "what is missing is an error", format_args!("{made:?}, {hit}")),
+        }
+        if hits == 6 {
+            break;
+        }
+    }
+    check(hits == 6, "a thread object is allocated", format_args!("{hits} were, of {} threads", threads.len()));
+    STOP.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|h| check(h.join().is_ok(), "those that there are live", format_args!("one died")));
 }
 
 fn spaces(_: &Context) {

@@ -1,6 +1,7 @@
 //! Self-tests: each is a promise, named, run in a machine of its own by `run=test test=NAME`. The host knows on how many
 //! CPUs, with which options and with which seeded bugs to run each, and what has to come of it.
 
+mod aborts;
 mod by_address;
 mod cache;
 mod costs;
@@ -9,15 +10,22 @@ mod exits;
 mod guards;
 mod hangs;
 mod in_turn;
+mod interrupts;
+mod joins;
 mod lending;
+mod lent;
 mod locks;
+mod looks;
 mod machine;
 mod mappings;
+mod objects;
+mod priorities;
 mod running_out;
 mod scheduling;
 mod shootdown;
 mod spaces;
 mod stacks;
+mod torture;
 mod tracing;
 mod user;
 mod user_faults;
@@ -36,8 +44,16 @@ const TESTS: &[&[Test]] = &[
     guards::TESTS,
     stacks::TESTS,
     exits::TESTS,
+    aborts::TESTS,
+    joins::TESTS,
+    objects::TESTS,
+    lent::TESTS,
+    looks::TESTS,
+    interrupts::TESTS,
     scheduling::TESTS,
     lending::TESTS,
+    priorities::TESTS,
+    torture::TESTS,
     mappings::TESTS,
     by_address::TESTS,
     cache::TESTS,

@@ -32,6 +32,8 @@ pub struct Options<'a> {
     pub stack_pages: u32,
     /// `guard-pages=`: size of each guard, in 4 KiB pages.
     pub guard_pages: u32,
+    /// `stack-offset=`: threads begin up to so many bytes below the top of their stacks, each at another place.
+    pub stack_offset: u32,
     /// `tick-hz=`: timer ticks a second on each CPU.
     pub tick_hz: u32,
     /// `delay=`: busy iterations between leaving the run queue and leaving the stack, on every exit.
@@ -87,6 +89,7 @@ impl Default for Options<'_> {
             rounds: 0,
             stack_pages: 4,
             guard_pages: 1,
+            stack_offset: 0,
             tick_hz: 200,
             delay: 0,
             flush_ceiling: 33,
@@ -139,7 +142,7 @@ impl fmt::Display for CmdlineError<'_> {
 
 impl core::error::Error for CmdlineError<'_> {}
 
-const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= tick-hz= delay= \
+const KEYS: &str = "run= test= workload= protocol= seed= seconds= rounds= stack-pages= guard-pages= stack-offset= tick-hz= delay= \
                     flush-ceiling= lazy-idle= pcid= invpcid= deferred-pages= reaping= patience= trace= trace-events= trace-entries= trace-dump= interleave= perturb= oracle= watermark= cache= threads= bug=";
 
 impl<'a> Options<'a> {
@@ -174,6 +177,7 @@ impl<'a> Options<'a> {
             "rounds" => self.rounds = within(0, u64::MAX, "a number of rounds, 0 for 'by time'")?,
             "stack-pages" => self.stack_pages = within(1, 4096, "1 to 4096 (pages of 4 KiB)")? as u32,
             "guard-pages" => self.guard_pages = within(1, 1024, "1 to 1024 (pages of 4 KiB)")? as u32,
+            "stack-offset" => self.stack_offset = within(0, 256, "0 to 256 (bytes)")? as u32,
             "tick-hz" => self.tick_hz = within(1, 10_000, "1 to 10000 (Hz)")? as u32,
             "delay" => self.delay = within(0, 1_000_000_000, "0 to 1000000000 (iterations)")? as u32,
             "flush-ceiling" => self.flush_ceiling = within(0, 4096, "0 to 4096 (pages)")? as u32,
@@ -251,6 +255,7 @@ impl fmt::Display for Options<'_> {
         word!(rounds, "rounds");
         word!(stack_pages, "stack-pages");
         word!(guard_pages, "guard-pages");
+        word!(stack_offset, "stack-offset");
         word!(tick_hz, "tick-hz");
         word!(delay, "delay");
         word!(flush_ceiling, "flush-ceiling");
@@ -332,9 +337,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, lazy_idle in any::<bool>(), pcid in any::<bool>(), invpcid in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), watermark in any::<bool>(), deferred_pages in 0u32..5000, cache in 0u32..=16, threads in 1u32..=60_000, events in 1u32..256, trace in of(Trace::ALL)) {
+        fn what_is_written_is_read_back(seed in any::<u64>(), rounds in any::<u64>(), seconds in 1u32..1000, workload in of(Workload::ALL), protocol in of(Protocol::ALL), reaping in of(Reaping::ALL), bug in prop::option::of(of(Bug::ALL)), delay in 0u32..1000, stack_offset in 0u32..257, lazy_idle in any::<bool>(), pcid in any::<bool>(), invpcid in any::<bool>(), perturb in any::<u64>(), oracle in any::<bool>(), watermark in any::<bool>(), deferred_pages in 0u32..5000, cache in 0u32..=16, threads in 1u32..=60_000, events in 1u32..256, trace in of(Trace::ALL)) {
             let options = Options {
-                seed, rounds, seconds, delay, lazy_idle, pcid, invpcid, deferred_pages, workload, protocol, reaping, perturb, oracle, watermark, cache, threads, bug, trace,
+                seed, rounds, seconds, delay, stack_offset, lazy_idle, pcid, invpcid, deferred_pages, workload, protocol, reaping, perturb, oracle, watermark, cache, threads, bug, trace,
                 trace_events: Categories::from_bits_truncate(events),
                 ..Options::default()
             };

@@ -72,7 +72,8 @@ pub enum Field {
 }
 
 /// The kernel's interrupt vectors and their names: [`Field::Vector`].
-pub const VECTORS: &[(u8, &str)] = &[(0x40, "timer"), (0x50, "reschedule"), (0xe0, "ping"), (0xf0, "shootdown")];
+pub const VECTORS: &[(u8, &str)] =
+    &[(0x40, "timer"), (0x50, "reschedule"), (0x60, "call"), (0xe0, "ping"), (0xf0, "shootdown")];
 
 /// Why a thread leaves its CPU: [`Event::Leave`].
 pub const WHY: &[&str] = &["preempted", "parks"];
@@ -81,7 +82,7 @@ pub const HOW: &[&str] = &["returned", "exited", "aborted", "faulted"];
 /// What was hit: [`Event::Fault`].
 pub const FAULTS: &[&str] = &["front guard", "rear guard", "page", "exception"];
 /// What is waited for: [`Event::Wait`].
-pub const WAITS: &[&str] = &["shootdown", "ping"];
+pub const WAITS: &[&str] = &["shootdown", "ping", "call"];
 
 /// A field as the table says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,6 +46,9 @@ pub struct Args {
     /// Size of each guard, in pages of 4 KiB.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     guard_pages: u32,
+    /// Threads begin up to so many bytes below the top of their stacks, each at another place.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
+    stack_offset: u32,
     /// Timer ticks a second on each CPU.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     tick_hz: u32,
@@ -273,6 +276,7 @@ impl Args {
             rounds: self.rounds(),
             stack_pages: self.stack_pages,
             guard_pages: self.guard_pages,
+            stack_offset: self.stack_offset,
             tick_hz: self.tick_hz,
             flush_ceiling: self.flush_ceiling,
             lazy_idle: self.lazy_idle,

@@ -1,0 +1,156 @@
+//! Exits, locks, scheduling, and what is seen of threads; and that events of all of it are recorded.
+
+use super::{Expect, GuestTest, holds, sees, test};
+use crate::options::Accel;
+
+pub(super) const ROWS: &[GuestTest] = &[
+    // Traces.
+    holds("tracing::events-of-all-cpus", "run=test test=events-of-all-cpus-are-recorded"),
+    holds("tracing::off", "run=stress rounds=3 seed=7 trace=off"),
+    holds("tracing::stream", "run=stress rounds=3 seed=8 trace=stream"),
+    holds("tracing::lossless", "run=stress rounds=3 seed=9 trace=lossless").limit_s(120),
+    // Exits.
+    holds("exits::all-cpus-at-once-delay-1", "run=test test=all-cpus-abort-at-once delay=1"),
+    holds("exits::all-cpus-at-once-delay-100000", "run=test test=all-cpus-abort-at-once delay=100000"),
+    sees(
+        "exits::publish-before-switch-is-seen-delay-1",
+        "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch rounds=20000",
+        "double fault in the kernel",
+    )
+    .limit_s(120),
+    sees(
+        "exits::publish-before-switch-is-seen-delay-100000",
+        "run=test test=all-cpus-abort-at-once delay=100000 bug=publish-before-switch",
+        "double fault in the kernel",
+    ),
+    holds("exits::a-joined-thread-can-be-used-again", "run=test test=a-joined-thread-can-be-used-again-at-once"),
+    sees(
+        "exits::join-before-off-stack-is-seen",
+        "run=test test=a-joined-thread-can-be-used-again-at-once bug=join-before-off-stack delay=1000",
+        "joined a thread that still stands on its stack",
+    ),
+    holds("exits::10000-by-self", "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing").limit_s(120),
+    holds("exits::10000-by-others", "run=test test=ten-thousand-threads-aborted-by-others-leave-nothing").limit_s(120),
+    holds("exits::the-last-pending-stack-is-reaped", "run=test test=the-last-pending-stack-is-reaped"),
+    sees(
+        "exits::lost-pending-is-seen",
+        "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing bug=lost-pending patience=3",
+        "stacks of dead threads",
+    )
+    .limit_s(120),
+    holds("exits::reaper-and-masked-spinner", "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock"),
+    sees(
+        "exits::shootdown-under-lock-is-seen",
+        "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock bug=shootdown-under-lock",
+        "waits for other CPUs with a lock held: 'reaper' (taken at smp/src/reaper.rs:",
+    ),
+    holds("exits::abort-in-every-state", "run=test test=a-thread-can-be-aborted-in-every-state"),
+    holds("exits::two-abort-each-other", "run=test test=two-threads-abort-each-other"),
+    holds("exits::what-was-never-run-is-dropped", "run=test test=what-was-never-run-is-dropped"),
+    // Locks. The control of each that sees a bug is the row of the same test without it.
+    holds("locks::a-lock-is-cheap", "run=test test=a-lock-costs-few-instructions").accel(Accel::Icount),
+    test(
+        "locks::a-circle-of-three-is-told",
+        "run=test test=orders-that-close-a-circle-are-told",
+        Expect::Fail("locks are taken in two orders: 'stone' (taken at stress/src/selftest/locks.rs:"),
+    ),
+    test(
+        "locks::two-of-one-class-are-told",
+        "run=test test=two-locks-of-one-class-are-told",
+        Expect::Fail("two locks of the class 'twin' are taken by this CPU: one at stress/src/selftest/locks.rs:"),
+    ),
+    sees(
+        "locks::lock-order-is-seen",
+        "run=test test=no-cpu-reads-what-was-unmapped bug=lock-order",
+        "locks are taken in two orders: 'page tables' (taken at kernel/src/mem/paging.rs:",
+    ),
+    sees(
+        "locks::lock-recursion-is-seen",
+        "run=test test=values-come-back-by-join bug=lock-recursion",
+        "the lock 'threads' is taken twice by this CPU: at kernel/src/thread/table.rs:",
+    ),
+    sees(
+        "locks::irq-unsafe-is-seen",
+        "run=test test=a-sleeper-wakes-not-too-early bug=irq-unsafe",
+        "under which somebody enabled interrupts: 'sleepers' (taken at kernel/src/thread/queue.rs:",
+    ),
+    sees(
+        "locks::turn-in-interrupt-is-seen",
+        "run=test test=boot bug=turn-in-interrupt",
+        "'serial 2', which is for threads, is taken inside an interrupt handler at kernel/src/trap/mod.rs:",
+    ),
+    // Scheduling.
+    holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns"),
+    holds("scheduling::sleep", "run=test test=a-sleeper-wakes-not-too-early"),
+    holds("scheduling::unpark-is-never-lost", "run=test test=an-unpark-is-never-lost"),
+    holds("scheduling::stealing", "run=test test=idle-cpus-take-work-from-busy-ones"),
+    holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned"),
+    holds("scheduling::values-come-back", "run=test test=values-come-back-by-join"),
+    holds(
+        "scheduling::urgent-at-once-here-on-1-cpu",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
+    )
+    .smp(1),
+    holds(
+        "scheduling::urgent-at-once-here-on-2-cpus",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
+    )
+    .smp(2),
+    holds(
+        "scheduling::urgent-at-once-here",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
+    ),
+    holds(
+        "scheduling::urgent-at-once-there-on-2-cpus",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-another-cpu tick-hz=1",
+    )
+    .smp(2),
+    holds(
+        "scheduling::urgent-at-once-there",
+        "run=test test=a-more-urgent-thread-runs-at-once-on-another-cpu tick-hz=1",
+    ),
+    holds("scheduling::in-order-on-1-cpu", "run=test test=the-most-urgent-run-first-and-equals-in-turn").smp(1),
+    holds("scheduling::in-order", "run=test test=the-most-urgent-run-first-and-equals-in-turn"),
+    holds("scheduling::less-urgent-waits-on-1-cpu", "run=test test=a-less-urgent-thread-waits").smp(1),
+    holds("scheduling::less-urgent-waits-on-2-cpus", "run=test test=a-less-urgent-thread-waits").smp(2),
+    holds("scheduling::less-urgent-waits", "run=test test=a-less-urgent-thread-waits"),
+    holds("scheduling::cpu-masks-on-1-cpu", "run=test test=threads-keep-to-their-cpu-masks").smp(1),
+    holds("scheduling::cpu-masks-on-2-cpus", "run=test test=threads-keep-to-their-cpu-masks").smp(2),
+    holds("scheduling::cpu-masks", "run=test test=threads-keep-to-their-cpu-masks"),
+    holds("scheduling::cpu-masks-on-8-cpus", "run=test test=threads-keep-to-their-cpu-masks").smp(8),
+    holds("scheduling::torture-on-1-cpu", "run=test test=switches-under-torture-lose-nothing").smp(1).limit_s(120),
+    holds("scheduling::torture-on-2-cpus", "run=test test=switches-under-torture-lose-nothing").smp(2).limit_s(120),
+    holds("scheduling::torture", "run=test test=switches-under-torture-lose-nothing").limit_s(120),
+    holds("scheduling::torture-on-8-cpus", "run=test test=switches-under-torture-lose-nothing").smp(8).limit_s(120),
+    holds(
+        "scheduling::torture-perturbed",
+        "run=test test=switches-under-torture-lose-nothing rounds=400 perturb=5 oracle=on",
+    )
+    .limit_s(120),
+    // What is seen of threads, and what they have of their own.
+    holds("threads::listed-on-2-cpus", "run=test test=every-thread-is-listed-with-its-name-and-state").smp(2),
+    holds("threads::listed", "run=test test=every-thread-is-listed-with-its-name-and-state"),
+    holds("threads::turns-on-1-cpu", "run=test test=turns-are-counted").smp(1),
+    holds("threads::turns", "run=test test=turns-are-counted"),
+    holds("threads::data-on-1-cpu", "run=test test=a-thread-has-a-word-for-others-to-see").smp(1),
+    holds("threads::data", "run=test test=a-thread-has-a-word-for-others-to-see"),
+    holds("threads::locals-on-1-cpu", "run=test test=thread-locals-are-each-threads-own").smp(1),
+    holds("threads::locals", "run=test test=thread-locals-are-each-threads-own"),
+    holds("threads::locals-on-8-cpus", "run=test test=thread-locals-are-each-threads-own").smp(8),
+    // What is lent, and who waits for whom.
+    holds(
+        "lending::dropped-under-its-thread",
+        "run=test test=a-stack-dropped-under-its-thread-is-freed-when-it-is-left perturb=1 oracle=on",
+    ),
+    holds("lending::to-one-at-a-time", "run=test test=what-is-lent-comes-back-at-once-and-to-one perturb=1 oracle=on"),
+    holds("lending::a-contended-object", "run=test test=an-object-that-many-want-goes-to-one perturb=1"),
+    holds(
+        "lending::an-aborted-waiter-on-one-cpu",
+        "run=test test=who-is-aborted-and-waits-on-lets-the-less-urgent-run",
+    )
+    .smp(1),
+    holds("lending::a-turn-on-one-cpu", "run=test test=who-waits-for-a-turn-lets-the-less-urgent-who-has-it-run")
+        .smp(1),
+    holds("lending::crossing-joins", "run=test test=joins-that-time-out-and-aborts-cross-each-other").limit_s(120),
+    holds("lending::a-clean-cache", "run=test test=a-stack-from-the-cache-holds-zeros perturb=1"),
+];
