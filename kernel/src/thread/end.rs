@@ -1,7 +1,7 @@
 //! How a thread came to its end, from the first cause on.
 
 use super::Watermark;
-use super::join::{Fault, FaultKind, Mode};
+use super::death::{Fault, FaultKind, Mode};
 use crate::trap::backtrace::Backtrace;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, Ordering};

@@ -18,6 +18,7 @@
 mod body;
 mod builder;
 mod cache;
+mod death;
 mod end;
 mod exit;
 mod handle;
@@ -39,9 +40,10 @@ pub(crate) mod watermark;
 
 pub use builder::{Builder, SpawnError, spawn};
 pub use cache::{kept as cached_stacks, set_size as set_stack_cache};
+pub use death::{Death, Fault, FaultKind, Mode};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
 pub use handle::{Handle, State, current, for_each_handle};
-pub use join::{Death, Fault, FaultKind, JoinError, JoinHandle, Mode};
+pub use join::{JoinError, JoinHandle};
 pub use local::{Local, TooManyLocals};
 pub use name::Name;
 pub use object::Object;
@@ -55,11 +57,6 @@ pub use table::{for_each, live};
 pub use watermark::{NoWatermark, Threshold, Watermark, for_each_watermark, watermark};
 
 pub(crate) use builder::set_defaults;
-/// CPUs that say that they have nothing to run.
-pub(crate) fn idle_cpus() -> smp::CpuSet {
-    switch::IDLE.load(Ordering::SeqCst)
-}
-
 pub(crate) use cache::Cache as StackCache;
 pub(crate) use end::{Cause, How};
 pub(crate) use exit::{divert, divert_for};
@@ -78,6 +75,11 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use name::NameCell;
 use smp::space::SpaceId;
+
+/// CPUs that say that they have nothing to run.
+pub(crate) fn idle_cpus() -> smp::CpuSet {
+    switch::IDLE.load(Ordering::SeqCst)
+}
 
 /// The states in the picture above.
 pub(crate) mod state {
