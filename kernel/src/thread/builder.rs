@@ -279,7 +279,7 @@ impl<'s> Builder<'s> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let thread = self.start(f, true)?;
+        let thread = self.start(f)?;
         // SAFETY: its function gives a `T`; one of its users is the handle.
         Ok(unsafe { JoinHandle::new(thread) })
     }
@@ -292,14 +292,12 @@ impl<'s> Builder<'s> {
     where
         F: FnOnce() + Send + 'static,
     {
-        let shield = Shield::new();
-        let thread = self.start(f, false)?;
-        let handle = Handle::of(thread);
-        drop(shield);
-        Ok(handle)
+        let _shield = Shield::new();
+        // Joinable at first: until its number is read, the object must not go to another thread.
+        self.spawn(f).map(JoinHandle::detach)
     }
 
-    fn start<F, T>(self, f: F, joinable: bool) -> Result<&'static Thread, SpawnError>
+    fn start<F, T>(self, f: F) -> Result<&'static Thread, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -316,7 +314,7 @@ impl<'s> Builder<'s> {
             table::give_back(thread);
             return Err(error);
         }
-        self.finish(thread, joinable);
+        self.finish(thread);
         Ok(thread)
     }
 
@@ -357,7 +355,7 @@ impl<'s> Builder<'s> {
 
     /// It has all that it needs: it may run.
     #[inline(always)]
-    fn finish(self, thread: &'static Thread, joinable: bool) {
+    fn finish(self, thread: &'static Thread) {
         thread.name.set(&self.name);
         thread.set_space(self.space.as_ref().map(|space| space.id()));
         if let Some(space) = self.space {
@@ -374,8 +372,8 @@ impl<'s> Builder<'s> {
         thread.essential.store(self.essential, Ordering::Relaxed);
         thread.affinity.store(self.affinity.bits(), Ordering::Relaxed);
         thread.priority.store(self.priority.level(), Ordering::Relaxed);
-        thread.users.store(1 + u32::from(joinable), Ordering::Relaxed);
-        thread.is_joinable.store(joinable, Ordering::Relaxed);
+        thread.users.store(2, Ordering::Relaxed); // the handle and the stack
+        thread.is_joinable.store(true, Ordering::Relaxed);
         set_frame(thread, begin, offset::of(thread));
         thread.last_cpu.store(switch::first_home(self.affinity).index() as u32, Ordering::Relaxed);
         thread.state.store(state::READY, Ordering::Relaxed); // (1)

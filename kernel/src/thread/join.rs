@@ -79,7 +79,7 @@ pub enum JoinError<T> {
     Timeout(JoinHandle<T>),
     /// The thread that waits is the one whose end it would wait for.
     Itself(JoinHandle<T>),
-    /// The thread waits, itself or through others, for the end of the one that would wait for its.
+    /// The thread waits, itself or through others, for the end of the one that would wait for its: with a limit or without.
     Deadlock(JoinHandle<T>),
     /// Interrupt handlers do not wait.
     InInterrupt(JoinHandle<T>),

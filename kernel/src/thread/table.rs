@@ -77,6 +77,8 @@ pub(super) fn prepare(thread: &'static Thread) {
     if thread.home == Home::Owner && !thread.is_registered.swap(true, Ordering::Relaxed) {
         register(thread);
     }
+    // Before it has its number, which another had once if there were so many threads that numbers began anew.
+    thread.abort.store(0, Ordering::Relaxed);
     thread.number.store(next_number(), Ordering::Relaxed);
     thread.join.reset();
     thread.end.reset();

@@ -7,7 +7,7 @@ use crate::workload::{self, Context};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use kernel::mem::{Fill, peek};
 use kernel::record;
@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("a-stack-dropped-under-its-thread-is-freed-when-it-is-left", dropped_stacks),
     ("what-is-lent-comes-back-at-once-and-to-one", lent_stacks),
     ("an-object-that-many-want-goes-to-one", contended_object),
+    ("a-detached-threads-handle-is-that-threads", detached),
     ("who-is-aborted-and-waits-on-lets-the-less-urgent-run", aborted_waiter),
     ("who-waits-for-a-turn-lets-the-less-urgent-who-has-it-run", urgent_turn),
     ("joins-that-time-out-and-aborts-cross-each-other", crossing_joins),
@@ -164,6 +165,32 @@ fn contended_object(context: &Context) {
     let had: u32 = drivers.into_iter().filter_map(|driver| driver.join().ok()).sum();
     check(had > 0, "an object can be had", format_args!("nobody had it"));
     check(thread::quiesce() == 0, "an object's threads leave nothing", format_args!("something is left"));
+}
+
+/// Threads that nobody joins end, and their objects are used again, while their spawners still look at them.
+fn detached(context: &Context) {
+    let drivers: Vec<_> = context
+        .cpus
+        .filter_map(|cpu| {
+            let drive = move || {
+                for _ in 0..100 {
+                    let told = Arc::new(AtomicU32::new(0));
+                    let own = told.clone();
+                    let tell = move || own.store(thread::current().id(), Ordering::Release);
+                    let Ok(handle) = Builder::new().name("detached").spawn_detached(tell) else { continue };
+                    while told.load(Ordering::Acquire) == 0 {
+                        thread::yield_now();
+                    }
+                    let (own, seen) = (told.load(Ordering::Relaxed), handle.id());
+                    check(own == seen, "a handle is of the thread that was started", format_args!("{seen}, not {own}"));
+                }
+            };
+            Builder::new().name("drives").on(cpu).spawn(drive).ok()
+        })
+        .collect();
+    for driver in drivers {
+        check(driver.join().is_ok(), "drivers live", format_args!("one died"));
+    }
 }
 
 /// On one CPU a thread that is aborted, and holds that off, waits for the end of one that is less urgent.

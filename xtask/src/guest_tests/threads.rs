@@ -151,6 +151,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     .smp(1),
     holds("lending::a-turn-on-one-cpu", "run=test test=who-waits-for-a-turn-lets-the-less-urgent-who-has-it-run")
         .smp(1),
+    holds("lending::detached-threads", "run=test test=a-detached-threads-handle-is-that-threads"),
     holds("lending::crossing-joins", "run=test test=joins-that-time-out-and-aborts-cross-each-other").limit_s(120),
     holds("lending::a-clean-cache", "run=test test=a-stack-from-the-cache-holds-zeros perturb=1"),
 ];
