@@ -103,7 +103,9 @@ impl Ranges {
     #[inline(always)]
     pub fn push(&mut self, range: PageRange) {
         self.pages = self.pages.saturating_add(range.pages);
-        self.too_many |= self.listed.try_push(range).is_err();
+        if self.listed.try_push(range).is_err() {
+            self.too_many = true;
+        }
     }
 
     /// Above how many pages it means everything.

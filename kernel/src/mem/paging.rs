@@ -312,11 +312,11 @@ impl Entries {
     /// If one of the pages is not mapped.
     #[inline(always)]
     pub(super) fn unmap(self, first: u64, pages: u64) {
-        let mut page = first;
-        while page != first.wrapping_add(pages) {
-            let value = self.entry(page).swap(0, Ordering::AcqRel);
-            assert!(is_present(value), "page {page} of a slot is unmapped, and was not mapped");
-            page = page.wrapping_add(1);
+        // SAFETY: as in `entry`.
+        let entries = unsafe { core::slice::from_raw_parts(self.0.add(first as usize), pages as usize) };
+        for entry in entries {
+            let value = entry.swap(0, Ordering::AcqRel);
+            assert!(is_present(value), "a page of a slot at {entry:p} is unmapped, and was not mapped");
         }
     }
 }
