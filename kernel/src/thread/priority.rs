@@ -2,6 +2,8 @@
 
 /// How urgent a thread is. A CPU always runs the most urgent of the threads that are ready on it, and those that are equally
 /// urgent in turn; one that is less urgent waits, however long.
+/// One that becomes ready interrupts a CPU that runs a less urgent one. If it does so in the moment in which that CPU changes threads,
+/// that may be at the next tick or the one after it.
 ///
 /// ```no_run
 /// use kernel::thread::{Builder, Priority, SpawnError};
