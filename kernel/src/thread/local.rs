@@ -6,6 +6,7 @@
 
 use crate::cpu;
 use crate::cpu::cell::Own;
+use crate::sync::SpinLock;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -14,10 +15,17 @@ const MOST: usize = 4;
 
 /// A word of each thread's own.
 ///
-/// ```ignore
+/// ```no_run
+/// use kernel::thread::{Local, TooManyLocals};
+///
 /// static DEPTH: Local = Local::new();
+///
+/// # fn example() -> Result<(), TooManyLocals> {
 /// DEPTH.set(DEPTH.get() + 1)?;
+/// # Ok(())
+/// # }
 /// ```
+///
 /// A handler has those of the thread that it interrupted, to look at.
 #[derive(Debug)]
 pub struct Local {
@@ -38,7 +46,7 @@ impl fmt::Display for TooManyLocals {
 impl core::error::Error for TooManyLocals {}
 
 /// Places that are taken.
-static TAKEN: AtomicU8 = AtomicU8::new(0);
+static TAKEN: SpinLock<u8> = SpinLock::new("locals", 0);
 
 impl Default for Local {
     fn default() -> Self {
@@ -84,13 +92,18 @@ impl Local {
         if found != 0 {
             return Ok(usize::from(found) - 1);
         }
-        let more = |taken: u8| (usize::from(taken) < MOST).then_some(taken + 1);
-        let mine = TAKEN.try_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| TooManyLocals)? + 1;
-        // Of two who come at once the one that is too late leaves its place unused.
-        match self.place.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => Ok(usize::from(mine) - 1),
-            Err(theirs) => Ok(usize::from(theirs) - 1),
+        // Of several who come first at once, one takes a place.
+        let mut taken = TAKEN.lock();
+        let found = self.place.load(Ordering::Relaxed);
+        if found != 0 {
+            return Ok(usize::from(found) - 1);
         }
+        if usize::from(*taken) == MOST {
+            return Err(TooManyLocals);
+        }
+        *taken += 1;
+        self.place.store(*taken, Ordering::Relaxed);
+        Ok(usize::from(*taken) - 1)
     }
 }
 

@@ -51,7 +51,14 @@ fn take_spare() -> Option<&'static Thread> {
 
 fn take_or_create() -> Option<&'static Thread> {
     let free = FREE.lock().pop(); // and gives the lock up: what follows may allocate
-    free.or_else(create)
+    free.or_else(take_from_others).or_else(create)
+}
+
+/// An object that another CPU keeps.
+fn take_from_others() -> Option<&'static Thread> {
+    let mut kept = cpu::all().map(|cpu| &cpu.spare_thread).filter(|spare| !spare.load(Ordering::Relaxed).is_null());
+    // SAFETY: as in `take_spare`.
+    kept.find_map(|spare| unsafe { spare.swap(ptr::null_mut(), Ordering::Acquire).as_ref() })
 }
 
 #[cold]

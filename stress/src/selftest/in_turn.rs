@@ -15,7 +15,7 @@ use kernel::mem::{
     live_slots, map_anonymous_guarded, map_guarded, unmap,
 };
 use kernel::println;
-use kernel::thread::{self, Builder, GuardedStack, JoinHandle, Object, SpawnError, StackMemory};
+use kernel::thread::{self, Builder, GuardedStack, Handle, JoinHandle, Object, SpawnError, StackMemory, State};
 
 pub const TESTS: &[Test] = &[
     ("every-allocation-of-a-mapping-fails-in-turn", mappings),
@@ -116,7 +116,14 @@ fn spawns(_: &Context) {
     in_turn("spawn, bare", all, 2, || Builder::new().on_bare(&MEMORY).spawn(move || words[3]), joined);
     in_turn("spawn, own object", all, 4, || Builder::new().object(&OBJECT).spawn(move || words[3]), joined);
     let detached = || Builder::new().object(&OBJECT).spawn_detached(move || assert!(words[3] == 5));
-    in_turn("spawn, detached", all, 4, detached, |_| ());
+    let ended = |thread: Handle| {
+        // It is gone when its stack is reaped, and what it ran is dropped.
+        while thread.state() != State::Gone {
+            thread::quiesce();
+            thread::yield_now();
+        }
+    };
+    in_turn("spawn, detached", all, 4, detached, ended);
     check(!stack.is_busy() && !MEMORY.is_busy(), "what is lent comes back", format_args!("it does not"));
     check(OBJECT.is_free(), "an object comes back", format_args!("it does not"));
 }

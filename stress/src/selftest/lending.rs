@@ -14,6 +14,7 @@ use kernel::record;
 use kernel::thread::{
     self, Builder, Death, GuardedStack, JoinError, JoinHandle, Object, Priority, SpawnError, StackMemory,
 };
+use smp::MAX_CPUS;
 use wire::Record;
 
 pub const TESTS: &[Test] = &[
@@ -242,6 +243,7 @@ fn urgent_turn(context: &Context) {
 
 /// Joiners wait for a time, are aborted while they wait, let go, or stay to the end.
 fn crossing_joins(context: &Context) {
+    static BEGUN: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
     let seed = context.seed;
     let drivers: Vec<_> = context
         .cpus
@@ -261,9 +263,12 @@ fn crossing_joins(context: &Context) {
                     });
                     let Ok(mut target) = target else { continue };
                     let (patience, aborted) = (random.below(4), random.once_in(3));
+                    let begun = &BEGUN[cpu.index()];
+                    begun.store(false, Ordering::Relaxed);
                     let joiner = Builder::new().name("joiner").spawn(move || {
                         // The handle would be lost with the stack.
                         let _shield = thread::Shield::new();
+                        begun.store(true, Ordering::Relaxed);
                         for _ in 0..=patience {
                             match target.join_within(Duration::from_micros(limit)) {
                                 Ok(end) => return Some(end),
@@ -274,10 +279,18 @@ fn crossing_joins(context: &Context) {
                                 }
                             }
                         }
-                        if patience % 2 == 0 { Some(target.join()) } else { None }
+                        if patience % 2 == 0 {
+                            return Some(target.join());
+                        }
+                        drop(target); // before the shield is
+                        None
                     });
                     let Ok(joiner) = joiner else { continue };
                     if aborted {
+                        // An abort between the thread's begin and its shield would lose the handle, too.
+                        while !begun.load(Ordering::Relaxed) {
+                            thread::yield_now();
+                        }
                         (0..random.below(2000)).for_each(|_| spin_loop());
                         joiner.abort();
                     }

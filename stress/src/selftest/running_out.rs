@@ -5,8 +5,8 @@ use crate::failure::check;
 use crate::workload::Context;
 use alloc::vec::Vec;
 use kernel::mem::{
-    AddressSpace, MapError, MapFlags, PAGE_SIZE, PhysAddr, SpaceError, Window, frame_counts, map_anonymous_guarded,
-    map_guarded, unmap,
+    Access, AddressSpace, Fill, GuardedMapping, MapError, MapFlags, PAGE_SIZE, PhysAddr, SpaceError, Window,
+    frame_counts, map_anonymous_guarded, map_guarded, unmap,
 };
 use kernel::thread::{self, Builder, SpawnError};
 
@@ -93,6 +93,9 @@ fn heap(_: &Context) {
     // A size of which none was ever mapped, so that its addresses have still to be noted.
     let unusual = || map_anonymous_guarded(PAGE_SIZE, MapFlags::guard(3000));
     for round in 0..2 {
+        // The heap keeps the frames that it has grown by. What is looked at below needs some of its own, and its page tables stay.
+        let frames = GuardedMapping::anonymous(if round == 0 { 64 } else { 16 }, 1, Fill::AsIs, Access::Read);
+        check(frames.is_ok(), "memory can be mapped at first", format_args!("{frames:?}"));
         let pieces = fill_heap();
         let space = AddressSpace::new().err();
         let right = matches!(space, Some(SpaceError::OutOfHeap | SpaceError::OutOfFrames));
@@ -102,7 +105,7 @@ fn heap(_: &Context) {
             check(error == Some(MapError::OutOfHeap), "a heap that runs out is an error", format_args!("{error:?}"));
         }
         check(pieces.len() < MOST, "the heap was used up", format_args!("{} pieces", pieces.len()));
-        drop(pieces);
+        drop((pieces, frames));
         let space = AddressSpace::new().err();
         check(space.is_none(), "then spaces can be made again", format_args!("{space:?}"));
         let made = unusual();

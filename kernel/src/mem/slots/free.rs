@@ -47,7 +47,7 @@ pub(crate) fn allocate(pages: u64, guard: u64) -> Result<SlotId, NoSlot> {
     }
     let slot = match take_spare(class) {
         Some(slot) => slot,
-        None => take_freed(class).map_or_else(|| take_fresh(class), Ok)?,
+        None => take_freed(class).or_else(|| take_from_others(class)).map_or_else(|| take_fresh(class), Ok)?,
     };
     slot.guard.store(guard as u32, Ordering::Relaxed);
     slot.pages.store(0, Ordering::Relaxed);
@@ -109,8 +109,9 @@ fn take_fresh(class: usize) -> Result<&'static Slot, NoSlot> {
 }
 
 /// A slot that another CPU keeps.
+#[cold]
 fn take_from_others(class: usize) -> Option<&'static Slot> {
-    let mut kept = spares().filter(|_| class == SPARE);
+    let mut kept = spares().filter(|spare| class == SPARE && !spare.load(Ordering::Relaxed).is_null());
     // SAFETY: as in `take_spare`.
     kept.find_map(|spare| unsafe { spare.swap(ptr::null_mut(), Ordering::Acquire).cast::<Slot>().as_ref() })
 }
@@ -127,8 +128,7 @@ fn take_any(class: usize) -> Result<Taken, NoSlot> {
     }
     let mut free = FREE[class].lock();
     if free.fresh >= capacity(class) {
-        drop(free);
-        return take_from_others(class).map(Taken::Slot).ok_or(NoSlot::OutOfAddresses);
+        return Err(NoSlot::OutOfAddresses);
     }
     let chunk = (free.fresh / CHUNK) as usize;
     let Some(slots) = CHUNK_TABLE[class][chunk].get() else { return Ok(Taken::NeedsChunk(chunk)) };
