@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
-use kernel::thread::{self, Builder, Death, JoinHandle};
+use kernel::thread::{self, Builder, Death, JoinHandle, PreemptOff};
 use kernel::{misdeed, time};
 
 pub const TESTS: &[Test] = &[
@@ -142,6 +142,8 @@ fn masked_spinner(context: &Context) {
             })
             .collect();
         // While they spin, threads here end; the one that lets the spinners go ends too, and reaps before it does.
+        // None of them begins before the spinners are let go: it would wait for them, and this thread, which lets them go, for it.
+        let here = PreemptOff::new();
         let enders: Vec<_> = (0..4)
             .filter_map(|number| {
                 let end = move || {
@@ -154,6 +156,7 @@ fn masked_spinner(context: &Context) {
             })
             .collect();
         STAGE.store(1, Ordering::SeqCst);
+        drop(here);
         enders.into_iter().for_each(|handle| expect(Some(handle), Death::Exited));
         spinners.into_iter().for_each(|handle| check(handle.join().is_ok(), "spinners live", format_args!("one died")));
     }
