@@ -3,10 +3,9 @@
 use super::{Expect, GuestTest, beside, holds, sees, test};
 
 pub(super) const ROWS: &[GuestTest] = &[
-    holds("guards::exact-to-the-byte", "run=test test=a-guard-is-exact-to-the-byte"),
-    holds("guards::on-every-cpu-the-thread-dies-alone", "run=test test=an-overflow-on-every-cpu-ends-its-thread-alone"),
-    holds("guards::on-8-cpus-the-thread-dies-alone", "run=test test=an-overflow-on-every-cpu-ends-its-thread-alone")
-        .smp(8),
+    holds("guards::exact-to-the-byte", "run=test test=a-guard-is-exact-to-the-byte").on_each(),
+    holds("guards::on-every-cpu-the-thread-dies-alone", "run=test test=an-overflow-on-every-cpu-ends-its-thread-alone")
+        .on_each(),
     holds("guards::on-all-cpus-at-once", "run=test test=overflows-on-all-cpus-at-once"),
     holds("guards::a-large-frame-cannot-step-over", "run=test test=a-large-frame-cannot-step-over-the-guard"),
     holds(
@@ -17,16 +16,12 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("guards::a-wild-pointer-is-no-overflow", "run=test test=a-wild-pointer-is-no-overflow"),
     holds("guards::interrupts-at-the-edge", "run=test test=interrupts-at-the-edge-of-the-stack-are-not-lost"),
     // Stacks of every kind.
-    holds("guards::of-stacks-of-all-sizes", "run=test test=threads-stacks-of-all-sizes-are-exact-to-the-byte"),
-    holds("guards::the-cpus-own-stacks-on-1-cpu", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte").smp(1),
-    holds("guards::the-cpus-own-stacks-on-2-cpus", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte").smp(2),
-    holds("guards::the-cpus-own-stacks", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte"),
-    holds("guards::the-cpus-own-stacks-on-8-cpus", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte").smp(8),
+    holds("guards::of-stacks-of-all-sizes", "run=test test=threads-stacks-of-all-sizes-are-exact-to-the-byte")
+        .on_each(),
+    holds("guards::the-cpus-own-stacks", "run=test test=the-cpus-own-stacks-are-exact-to-the-byte").on_each(),
     holds("guards::of-other-stacks", "run=test test=who-touches-another-stacks-guard-has-not-overflowed"),
-    holds("guards::a-worker-faults-twice", "run=test test=a-worker-faults-twice-and-works-in-between"),
-    holds("guards::a-rain-of-nmis-on-1-cpu", "run=test test=nmis-rain-on-threads-that-overflow").smp(1),
-    holds("guards::a-rain-of-nmis", "run=test test=nmis-rain-on-threads-that-overflow"),
-    holds("guards::a-rain-of-nmis-on-8-cpus", "run=test test=nmis-rain-on-threads-that-overflow").smp(8),
+    holds("guards::a-worker-faults-twice", "run=test test=a-worker-faults-twice-and-works-in-between").on_each(),
+    holds("guards::a-rain-of-nmis", "run=test test=nmis-rain-on-threads-that-overflow").on_each(),
     holds("guards::a-rain-of-nmis-on-a-broken-frame", "run=test test=nmis-rain-on-a-broken-frame-pointer"),
     test(
         "guards::the-interrupt-stack-overflows",

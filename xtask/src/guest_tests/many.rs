@@ -6,31 +6,20 @@ use crate::options::Accel;
 
 pub(super) const ROWS: &[GuestTest] = &[
     // Stacks that CPUs keep.
-    holds("cache::maps-nothing-on-1-cpu", "run=test test=a-spawn-after-an-exit-maps-nothing cache=1").smp(1),
-    holds("cache::maps-nothing-on-2-cpus", "run=test test=a-spawn-after-an-exit-maps-nothing cache=4").smp(2),
-    holds("cache::maps-nothing", "run=test test=a-spawn-after-an-exit-maps-nothing cache=4"),
-    holds("cache::maps-nothing-on-8-cpus", "run=test test=a-spawn-after-an-exit-maps-nothing cache=16").smp(8),
-    holds("cache::size-on-1-cpu", "run=test test=a-cpu-keeps-no-more-stacks-than-it-may").smp(1),
-    holds("cache::size-on-2-cpus", "run=test test=a-cpu-keeps-no-more-stacks-than-it-may").smp(2),
-    holds("cache::size", "run=test test=a-cpu-keeps-no-more-stacks-than-it-may cache=4"),
-    holds("cache::size-on-8-cpus", "run=test test=a-cpu-keeps-no-more-stacks-than-it-may").smp(8).limit_s(120),
-    holds("cache::contents-on-1-cpu", "run=test test=what-a-stack-held-is-cleared cache=4").smp(1),
-    holds("cache::contents-on-2-cpus", "run=test test=what-a-stack-held-is-cleared cache=1").smp(2),
-    holds("cache::contents", "run=test test=what-a-stack-held-is-cleared cache=4"),
+    holds("cache::maps-nothing-with-one-place", "run=test test=a-spawn-after-an-exit-maps-nothing cache=1").smp(1),
+    holds("cache::maps-nothing", "run=test test=a-spawn-after-an-exit-maps-nothing cache=4").on_each(),
+    holds("cache::maps-nothing-with-16-places", "run=test test=a-spawn-after-an-exit-maps-nothing cache=16").smp(8),
+    holds("cache::size", "run=test test=a-cpu-keeps-no-more-stacks-than-it-may").on_each(),
+    holds("cache::size-by-the-command-line", "run=test test=a-cpu-keeps-no-more-stacks-than-it-may cache=4"),
+    holds("cache::contents", "run=test test=what-a-stack-held-is-cleared cache=4").on_each(),
+    holds("cache::contents-with-one-place", "run=test test=what-a-stack-held-is-cleared cache=1").smp(2),
     holds("cache::contents-with-watermarks", "run=test test=what-a-stack-held-is-cleared cache=4 watermark=on"),
-    holds("cache::contents-on-8-cpus", "run=test test=what-a-stack-held-is-cleared cache=4").smp(8).limit_s(120),
     sees(
         "cache::contents-kept-are-seen",
         "run=test test=what-a-stack-held-is-cleared cache=4 bug=cache-keeps-contents",
         "nothing is left of the thread before",
     ),
-    holds("cache::memory-pressure-on-1-cpu", "run=test test=stacks-that-are-kept-are-no-memory-lost cache=8")
-        .smp(1)
-        .mem(64),
-    holds("cache::memory-pressure", "run=test test=stacks-that-are-kept-are-no-memory-lost cache=8").mem(64),
-    holds("cache::memory-pressure-on-8-cpus", "run=test test=stacks-that-are-kept-are-no-memory-lost cache=8")
-        .smp(8)
-        .mem(64),
+    holds("cache::memory-pressure", "run=test test=stacks-that-are-kept-are-no-memory-lost cache=8").mem(64).on_each(),
     holds("cache::mixed", "run=stress rounds=14 seed=1 cache=4"),
     holds("cache::mixed-perturbed-with-oracle", "run=stress rounds=7 seed=2 cache=4 perturb=1 oracle=on"),
     holds("cache::mixed-quiescent", "run=stress rounds=7 seed=3 cache=4 protocol=quiescent reaping=per-cpu"),

@@ -32,12 +32,14 @@ pub enum Expect {
 /// A test in QEMU.
 #[derive(Clone, Copy, Debug)]
 pub struct GuestTest {
-    /// Its name: the promise.
-    pub name: &'static str,
+    /// Its row's name: the promise.
+    name: &'static str,
     /// The kernel's command line.
     pub words: &'static str,
     /// CPUs.
     pub smp: u32,
+    /// Other numbers of CPUs on which it runs besides, each a test of its own.
+    others: &'static [u32],
     /// MiB of memory.
     pub mem: u32,
     /// What executes it.
@@ -72,6 +74,24 @@ impl GuestTest {
         self
     }
 
+    /// On 1, 2, 4 and 8 CPUs.
+    const fn on_each(mut self) -> Self {
+        self.others = &[1, 2, 8];
+        self.slow()
+    }
+
+    /// On 2, 4 and 8 CPUs: what it is about takes more than one.
+    const fn on_several(mut self) -> Self {
+        self.others = &[2, 8];
+        self.slow()
+    }
+
+    /// Guests with more CPUs than the host take longer.
+    const fn slow(mut self) -> Self {
+        self.limit = 120;
+        self
+    }
+
     const fn mem(mut self, mem: u32) -> Self {
         self.mem = mem;
         self
@@ -103,6 +123,7 @@ const fn test(name: &'static str, words: &'static str, expect: Expect) -> GuestT
         name,
         words,
         smp: 4,
+        others: &[],
         mem: 256,
         accel: Accel::Tcg,
         kind: Kind::Release,
@@ -144,7 +165,7 @@ const fn beside(name: &'static str, words: &'static str, says: &'static str) -> 
     test(name, words, Expect::Fail(says)).smp(2)
 }
 
-/// All of them, by theme.
+/// The rows, by theme.
 const THEMES: &[&[GuestTest]] = &[
     boot::ROWS,
     guards::ROWS,
@@ -158,29 +179,16 @@ const THEMES: &[&[GuestTest]] = &[
     stress::ROWS,
 ];
 
-const COUNT: usize = {
-    let (mut count, mut theme) = (0, 0);
-    while theme < THEMES.len() {
-        count += THEMES[theme].len();
-        theme += 1;
-    }
-    count
-};
-
-/// All of them.
-pub const ALL: &[GuestTest] = &{
-    let mut all = [THEMES[0][0]; COUNT];
-    let (mut at, mut theme) = (0, 0);
-    while theme < THEMES.len() {
-        let mut row = 0;
-        while row < THEMES[theme].len() {
-            all[at] = THEMES[theme][row];
-            (at, row) = (at + 1, row + 1);
-        }
-        theme += 1;
-    }
-    all
-};
+/// All of them, each with its name: that of its row, and how many CPUs there are, if the row has several numbers of them.
+pub fn all() -> impl Iterator<Item = (String, GuestTest)> {
+    THEMES.iter().copied().flatten().flat_map(|row| {
+        let others = row.others.iter().map(|&smp| {
+            let name = format!("{}-on-{smp}-{}", row.name, if smp == 1 { "cpu" } else { "cpus" });
+            (name, row.smp(smp))
+        });
+        core::iter::once((row.name.to_owned(), *row)).chain(others)
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -189,13 +197,13 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let names: BTreeSet<_> = ALL.iter().map(|test| test.name).collect();
-        assert_eq!(names.len(), ALL.len());
+        let names: BTreeSet<_> = all().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), all().count());
     }
 
     #[test]
     fn only_those_that_expect_it_have_words_that_the_kernel_refuses() {
-        for test in ALL {
+        for (_, test) in all() {
             let refused = wire::Options::parse(test.words).is_err();
             assert!(!refused || matches!(test.expect, Expect::CannotRun(_)), "{}", test.name);
         }

@@ -23,7 +23,8 @@ pub(super) const ROWS: &[GuestTest] = &[
         "run=test test=all-cpus-abort-at-once delay=100000 bug=publish-before-switch",
         "double fault in the kernel",
     ),
-    holds("exits::a-joined-thread-can-be-used-again", "run=test test=a-joined-thread-can-be-used-again-at-once"),
+    holds("exits::a-joined-thread-can-be-used-again", "run=test test=a-joined-thread-can-be-used-again-at-once")
+        .on_each(),
     sees(
         "exits::join-before-off-stack-is-seen",
         "run=test test=a-joined-thread-can-be-used-again-at-once bug=join-before-off-stack delay=1000",
@@ -31,7 +32,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     ),
     holds("exits::10000-by-self", "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing").limit_s(120),
     holds("exits::10000-by-others", "run=test test=ten-thousand-threads-aborted-by-others-leave-nothing").limit_s(120),
-    holds("exits::the-last-pending-stack-is-reaped", "run=test test=the-last-pending-stack-is-reaped"),
+    holds("exits::the-last-pending-stack-is-reaped", "run=test test=the-last-pending-stack-is-reaped").on_each(),
     sees(
         "exits::lost-pending-is-seen",
         "run=test test=ten-thousand-threads-that-end-themselves-leave-nothing bug=lost-pending patience=3",
@@ -44,9 +45,9 @@ pub(super) const ROWS: &[GuestTest] = &[
         "run=test test=a-reaper-and-a-masked-spinner-do-not-deadlock bug=shootdown-under-lock",
         "waits for other CPUs with a lock held: 'reaper' (taken at smp/src/reaper.rs:",
     ),
-    holds("exits::abort-in-every-state", "run=test test=a-thread-can-be-aborted-in-every-state"),
-    holds("exits::two-abort-each-other", "run=test test=two-threads-abort-each-other"),
-    holds("exits::what-was-never-run-is-dropped", "run=test test=what-was-never-run-is-dropped"),
+    holds("exits::abort-in-every-state", "run=test test=a-thread-can-be-aborted-in-every-state").on_each(),
+    holds("exits::two-abort-each-other", "run=test test=two-threads-abort-each-other").on_each(),
+    holds("exits::what-was-never-run-is-dropped", "run=test test=what-was-never-run-is-dropped").on_each(),
     // Locks. The control of each that sees a bug is the row of the same test without it.
     holds("locks::a-lock-is-cheap", "run=test test=a-lock-costs-few-instructions").accel(Accel::Icount),
     test(
@@ -80,70 +81,45 @@ pub(super) const ROWS: &[GuestTest] = &[
         "'serial 2', which is for threads, is taken inside an interrupt handler at kernel/src/trap/mod.rs:",
     ),
     // Scheduling.
-    holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns"),
+    holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns").on_each(),
     holds("scheduling::sleep", "run=test test=a-sleeper-wakes-not-too-early"),
     holds("scheduling::unpark-is-never-lost", "run=test test=an-unpark-is-never-lost"),
     holds("scheduling::stealing", "run=test test=idle-cpus-take-work-from-busy-ones"),
-    holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned"),
+    holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned").on_each(),
     holds("scheduling::values-come-back", "run=test test=values-come-back-by-join"),
-    holds(
-        "scheduling::urgent-at-once-here-on-1-cpu",
-        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
-    )
-    .smp(1),
-    holds(
-        "scheduling::urgent-at-once-here-on-2-cpus",
-        "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
-    )
-    .smp(2),
     holds(
         "scheduling::urgent-at-once-here",
         "run=test test=a-more-urgent-thread-runs-at-once-on-its-starters-cpu tick-hz=1",
-    ),
-    holds(
-        "scheduling::urgent-at-once-there-on-2-cpus",
-        "run=test test=a-more-urgent-thread-runs-at-once-on-another-cpu tick-hz=1",
     )
-    .smp(2),
+    .on_each(),
     holds(
         "scheduling::urgent-at-once-there",
         "run=test test=a-more-urgent-thread-runs-at-once-on-another-cpu tick-hz=1",
-    ),
-    holds("scheduling::in-order-on-1-cpu", "run=test test=the-most-urgent-run-first-and-equals-in-turn").smp(1),
-    holds("scheduling::in-order", "run=test test=the-most-urgent-run-first-and-equals-in-turn"),
-    holds("scheduling::less-urgent-waits-on-1-cpu", "run=test test=a-less-urgent-thread-waits").smp(1),
-    holds("scheduling::less-urgent-waits-on-2-cpus", "run=test test=a-less-urgent-thread-waits").smp(2),
-    holds("scheduling::less-urgent-waits", "run=test test=a-less-urgent-thread-waits"),
-    holds("scheduling::cpu-masks-on-1-cpu", "run=test test=threads-keep-to-their-cpu-masks").smp(1),
-    holds("scheduling::cpu-masks-on-2-cpus", "run=test test=threads-keep-to-their-cpu-masks").smp(2),
-    holds("scheduling::cpu-masks", "run=test test=threads-keep-to-their-cpu-masks"),
-    holds("scheduling::cpu-masks-on-8-cpus", "run=test test=threads-keep-to-their-cpu-masks").smp(8),
-    holds("scheduling::torture-on-1-cpu", "run=test test=switches-under-torture-lose-nothing").smp(1).limit_s(120),
-    holds("scheduling::torture-on-2-cpus", "run=test test=switches-under-torture-lose-nothing").smp(2).limit_s(120),
-    holds("scheduling::torture", "run=test test=switches-under-torture-lose-nothing").limit_s(120),
-    holds("scheduling::torture-on-8-cpus", "run=test test=switches-under-torture-lose-nothing").smp(8).limit_s(120),
+    )
+    .on_several(),
+    holds("scheduling::in-order", "run=test test=the-most-urgent-run-first-and-equals-in-turn").on_each(),
+    holds("scheduling::less-urgent-waits", "run=test test=a-less-urgent-thread-waits").on_each(),
+    holds("scheduling::cpu-masks", "run=test test=threads-keep-to-their-cpu-masks").on_each(),
+    holds("scheduling::torture", "run=test test=switches-under-torture-lose-nothing").on_each(),
     holds(
         "scheduling::torture-perturbed",
         "run=test test=switches-under-torture-lose-nothing rounds=400 perturb=5 oracle=on",
     )
     .limit_s(120),
     // What is seen of threads, and what they have of their own.
-    holds("threads::listed-on-2-cpus", "run=test test=every-thread-is-listed-with-its-name-and-state").smp(2),
-    holds("threads::listed", "run=test test=every-thread-is-listed-with-its-name-and-state"),
-    holds("threads::turns-on-1-cpu", "run=test test=turns-are-counted").smp(1),
-    holds("threads::turns", "run=test test=turns-are-counted"),
-    holds("threads::data-on-1-cpu", "run=test test=a-thread-has-a-word-for-others-to-see").smp(1),
-    holds("threads::data", "run=test test=a-thread-has-a-word-for-others-to-see"),
-    holds("threads::locals-on-1-cpu", "run=test test=thread-locals-are-each-threads-own").smp(1),
-    holds("threads::locals", "run=test test=thread-locals-are-each-threads-own"),
-    holds("threads::locals-on-8-cpus", "run=test test=thread-locals-are-each-threads-own").smp(8),
+    holds("threads::listed", "run=test test=every-thread-is-listed-with-its-name-and-state").on_each(),
+    holds("threads::turns", "run=test test=turns-are-counted").on_each(),
+    holds("threads::data", "run=test test=a-thread-has-a-word-for-others-to-see").on_each(),
+    holds("threads::locals", "run=test test=thread-locals-are-each-threads-own").on_each(),
     // What is lent, and who waits for whom.
     holds(
         "lending::dropped-under-its-thread",
         "run=test test=a-stack-dropped-under-its-thread-is-freed-when-it-is-left perturb=1 oracle=on",
-    ),
-    holds("lending::to-one-at-a-time", "run=test test=what-is-lent-comes-back-at-once-and-to-one perturb=1 oracle=on"),
-    holds("lending::a-contended-object", "run=test test=an-object-that-many-want-goes-to-one perturb=1"),
+    )
+    .on_each(),
+    holds("lending::to-one-at-a-time", "run=test test=what-is-lent-comes-back-at-once-and-to-one perturb=1 oracle=on")
+        .on_each(),
+    holds("lending::a-contended-object", "run=test test=an-object-that-many-want-goes-to-one perturb=1").on_each(),
     holds(
         "lending::an-aborted-waiter-on-one-cpu",
         "run=test test=who-is-aborted-and-waits-on-lets-the-less-urgent-run",
@@ -151,7 +127,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     .smp(1),
     holds("lending::a-turn-on-one-cpu", "run=test test=who-waits-for-a-turn-lets-the-less-urgent-who-has-it-run")
         .smp(1),
-    holds("lending::detached-threads", "run=test test=a-detached-threads-handle-is-that-threads"),
-    holds("lending::crossing-joins", "run=test test=joins-that-time-out-and-aborts-cross-each-other").limit_s(120),
+    holds("lending::detached-threads", "run=test test=a-detached-threads-handle-is-that-threads").on_each(),
+    holds("lending::crossing-joins", "run=test test=joins-that-time-out-and-aborts-cross-each-other").on_each(),
     holds("lending::a-clean-cache", "run=test test=a-stack-from-the-cache-holds-zeros perturb=1"),
 ];
