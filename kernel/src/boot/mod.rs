@@ -22,9 +22,9 @@ pub(crate) mod stack;
 
 use crate::cpu::descriptors::OwnStack;
 use crate::cpu::{self, Cpu, REACHABLE, apic, entry, features};
-use crate::mem::guarded::{self, MapError};
 use crate::mem::paging::{self, Access, Section};
 use crate::mem::slots::Kind;
+use crate::mem::{MapError, guarded};
 use crate::mem::{PAGE_SIZE, StackKind, custody, frames, oracle, tlb};
 use crate::sync::irq::IrqsOff;
 use crate::thread::watermark;

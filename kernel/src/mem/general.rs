@@ -5,8 +5,9 @@
 //! The shape is that of Zephyr's `k_mem_map_phys_guard` (`kernel/mmu.c`); what the mapping has for its owner in Rust is
 //! [`GuardedMapping`](super::GuardedMapping), over the same code.
 
+use super::error::{MapError, UnmapError};
 use super::frames;
-use super::guarded::{self, Fill, MapError, UnmapError};
+use super::guarded::{self, Fill};
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId};
 use super::{PAGE_SIZE, PhysAddr};

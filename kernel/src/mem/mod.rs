@@ -14,6 +14,7 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod custody;
+mod error;
 pub(crate) mod fallible;
 pub(crate) mod frames;
 pub(crate) mod general;
@@ -30,10 +31,11 @@ pub(crate) mod tags;
 pub(crate) mod tlb;
 pub(crate) mod window;
 
+pub use error::{MapError, UnmapError};
 pub use fallible::OutOfHeap;
 pub use frames::{FrameCounts, OutOfFrames, frame_counts};
 pub use general::{MapFlags, map_anonymous_guarded, map_guarded};
-pub use guarded::{Fill, GuardedMapping, MapError, UnmapError, peek, unmap};
+pub use guarded::{Fill, GuardedMapping, peek, unmap};
 pub use heap::{allocations as heap_allocations, handed_out as heap_bytes};
 pub use owner::{Owner, StackKind, owner_of, translate};
 pub use paging::Access;

@@ -1,8 +1,9 @@
 //! Windows: addresses that stay, while what is mapped there comes and goes.
 
 use super::custody::{self, Held};
+use super::error::MapError;
 use super::frames::FrameList;
-use super::guarded::{self, MapError};
+use super::guarded;
 use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId, SlotList};
 use super::{oracle, tlb};

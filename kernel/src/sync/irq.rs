@@ -1,5 +1,7 @@
 //! Masking interrupts, counted for each CPU (xv6's `push_off`): guards may end in any order, and interrupts come back
 //! with the last one if they were on before the first.
+//!
+//! Not for NMI handlers: one that came between the instructions here would leave interrupts off. They take no lock.
 
 use crate::cpu;
 #[cfg(target_os = "none")]

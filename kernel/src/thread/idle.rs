@@ -1,13 +1,12 @@
 //! What a CPU does when no thread is ready: reap what is pending, look for work, and halt until an interrupt.
 
-use super::builder;
+use super::begin;
 use super::switch::{IDLE, work_waits};
 use super::{exit, switch, watermark};
 use crate::cpu::{self, Cpu};
-use crate::mem::guarded::{self, MapError};
 use crate::mem::paging::Access;
 use crate::mem::slots::Kind;
-use crate::mem::{StackKind, custody, tlb};
+use crate::mem::{MapError, StackKind, custody, guarded, tlb};
 use crate::misdeed;
 use crate::trace::{Event, emit};
 use core::sync::atomic::{Ordering, fence};
@@ -29,7 +28,7 @@ pub(crate) fn prepare(cpu: &'static Cpu) -> Result<(), MapError> {
     cpu.set_current(&cpu.idle); // by its number now
     // It cannot be ended.
     cpu.idle.shields.set(1);
-    builder::prepare_idle(&cpu.idle, stack, run);
+    begin::prepare_idle(&cpu.idle, stack, run);
     Ok(())
 }
 

@@ -15,6 +15,7 @@
 //! [`Shield`] holds an abort off while something must not be lost; every kernel function that owns something midway
 //! has one.
 
+mod begin;
 mod body;
 mod builder;
 mod cache;

@@ -10,7 +10,8 @@
 //! Whatever is lent is refused to a second thread by an error. What only waits to be reaped is reaped first.
 
 use super::{Shield, Thread, watermark};
-use crate::mem::guarded::{self, Fill, MapError};
+use crate::mem::MapError;
+use crate::mem::guarded::{self, Fill};
 use crate::mem::lender::Lender;
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};

@@ -1,6 +1,7 @@
 //! Aborts: of oneself, of others, late and often, from interrupt handlers, and in a ring of CPUs that all abort each other.
 
 use super::Test;
+use super::exits::STATES;
 use crate::failure::{check, fail};
 use crate::workload::Context;
 use alloc::vec::Vec;
@@ -142,20 +143,8 @@ fn interrupted(context: &Context) {
 /// Threads in every state, aborted by a handler on each CPU; each time one object is used again.
 fn from_handler(context: &Context) {
     static OBJECT: Object = Object::new();
-    let ways: [fn(); 4] = [
-        || loop {
-            spin_loop();
-        },
-        || loop {
-            thread::yield_now();
-        },
-        || loop {
-            thread::park();
-        },
-        || thread::sleep(Duration::from_secs(1000)),
-    ];
     for (cpu, from) in context.cpus.flat_map(|cpu| context.cpus.map(move |from| (cpu, from))) {
-        for (number, way) in ways.into_iter().enumerate() {
+        for (number, way) in STATES.into_iter().enumerate() {
             let victim = Builder::new().name("victim").object(&OBJECT).on(cpu).spawn(way);
             let Ok(victim) = victim else { return fail("the object is used again", format_args!("{victim:?}")) };
             // Sometimes before it has begun.

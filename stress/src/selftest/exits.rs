@@ -24,6 +24,20 @@ pub const TESTS: &[Test] = &[
     ("what-was-never-run-is-dropped", never_run),
 ];
 
+/// States that a thread stays in until it is aborted: it runs, gives way, is parked, sleeps.
+pub(super) const STATES: [fn(); 4] = [
+    || loop {
+        spin_loop();
+    },
+    || loop {
+        thread::yield_now();
+    },
+    || loop {
+        thread::park();
+    },
+    || thread::sleep(Duration::from_secs(1000)),
+];
+
 fn spawn(f: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
     let handle = Builder::new().name("short-lived").spawn(f);
     check(handle.is_ok(), "threads can be started", format_args!("{handle:?}"));
@@ -171,24 +185,12 @@ fn abort_in_every_state(context: &Context) {
         }
     };
     let say = || BEGUN.store(true, Ordering::Relaxed);
-    let ways: [fn(); 5] = [
-        || loop {
-            spin_loop();
-        },
-        || loop {
-            thread::yield_now();
-        },
-        || loop {
-            thread::park();
-        },
-        || thread::sleep(Duration::from_secs(1000)),
-        || {
-            let other = Builder::new().name("joined").spawn(|| thread::sleep(Duration::from_millis(30)));
-            let _ = other.map(JoinHandle::join);
-        },
-    ];
+    let joins: fn() = || {
+        let other = Builder::new().name("joined").spawn(|| thread::sleep(Duration::from_millis(30)));
+        let _ = other.map(JoinHandle::join);
+    };
     for cpu in context.cpus {
-        for way in ways {
+        for way in STATES.into_iter().chain([joins]) {
             let handle = Builder::new().name("victim").on(cpu).spawn(move || {
                 say();
                 way();

@@ -6,10 +6,14 @@
 //! told shows.
 
 mod free;
+mod lookup;
 
 pub(super) use free::chunks;
 pub use free::live;
 pub(crate) use free::{NoSlot, allocate, free};
+pub(super) use lookup::is_slots;
+pub(crate) use lookup::slot_of;
+pub use lookup::{Hit, Region, classify};
 
 use super::frames::{FrameList, OutOfFrames};
 use super::lender::Lender;
@@ -23,7 +27,6 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use smp::CpuId;
 use spin::Once;
-use wire::record::Guard;
 use wire::trace::event::SlotName;
 
 const START: u64 = 0xffff_d000_0000_0000;
@@ -97,28 +100,6 @@ pub(crate) enum Kind {
 }
 
 static CHUNK_TABLE: [[Once<Box<[Slot]>>; CHUNKS]; CLASSES] = [const { [const { Once::new() }; CHUNKS] }; CLASSES];
-/// What an address in the slots' range belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// First byte of the mapping in the slot.
-    pub start: u64,
-    /// First byte past it.
-    pub end: u64,
-    /// Where the address lies.
-    pub region: Region,
-}
-
-/// Where an address lies in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Region {
-    /// In the mapping.
-    Mapped,
-    /// In a guard, this many bytes past the edge (1 is the byte next to the mapping).
-    Guard(Guard, u64),
-    /// In a slot that holds no mapping.
-    Empty,
-}
-
 impl PartialEq for SlotId {
     fn eq(&self, other: &Self) -> bool {
         ptr::eq(self.0, other.0)
@@ -424,36 +405,6 @@ impl SlotList {
         self.0 = slot.next.load(Ordering::Relaxed);
         Some(SlotId(slot))
     }
-}
-
-/// What `address` hits, if it lies in a slot that was ever handed out. Takes no lock.
-#[must_use]
-pub fn classify(address: u64) -> Option<Hit> {
-    let id = slot_of(address)?;
-    let (start, end) = (id.start(), id.end());
-    let region = if start == end {
-        Region::Empty
-    } else if address < start {
-        Region::Guard(Guard::Front, start - address)
-    } else if address >= end {
-        Region::Guard(Guard::Rear, address - end + 1)
-    } else {
-        Region::Mapped
-    };
-    Some(Hit { start, end, region })
-}
-
-/// Whether `address` lies where slots are, handed out or not.
-pub(super) const fn is_slots(address: u64) -> bool {
-    address >= RANGE.0 && address - RANGE.0 < RANGE.1
-}
-
-/// The slot that `address` lies in, if it was ever handed out.
-pub(crate) fn slot_of(address: u64) -> Option<SlotId> {
-    let offset = address.checked_sub(START)?;
-    let class = usize::try_from(offset / WINDOW).ok().filter(|class| *class < CLASSES)?;
-    let number = u32::try_from(offset % WINDOW / size(class)).ok().filter(|number| *number < capacity(class))?;
-    SlotId::find(class, number)
 }
 
 #[cfg(test)]
