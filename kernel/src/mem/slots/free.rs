@@ -187,3 +187,26 @@ pub fn live() -> u64 {
 pub(in crate::mem) fn chunks() -> u64 {
     CHUNKS_MADE.load(Ordering::Relaxed).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::classify;
+    use super::*;
+
+    #[test]
+    fn a_freed_slot_is_the_next_one_handed_out() {
+        let (a, b) = (allocate(30, 2).unwrap(), allocate(30, 2).unwrap());
+        free(a);
+        assert_eq!(allocate(30, 2), Ok(a));
+        free(b);
+        free(a);
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused() {
+        assert_eq!(allocate(1 << 20, 1), Err(NoSlot::OutOfAddresses));
+        assert_eq!(allocate(1, 1 << 63), Err(NoSlot::OutOfAddresses));
+        assert_eq!(classify(0), None);
+        assert_eq!(classify(u64::MAX), None);
+    }
+}

@@ -54,3 +54,28 @@ pub(crate) fn slot_of(address: u64) -> Option<SlotId> {
     let number = u32::try_from(offset % WINDOW / size(class)).ok().filter(|number| *number < capacity(class))?;
     SlotId::find(class, number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, allocate, free};
+    use super::*;
+    use crate::mem::PAGE_SIZE;
+    use wire::record::Guard::{Front, Rear};
+
+    #[test]
+    fn every_byte_around_a_mapping_is_told_apart() {
+        let id = allocate(3, 1).unwrap();
+        id.describe(3, Kind::Memory);
+        let (start, end) = (id.start(), id.end());
+        assert_eq!(end - start, 3 * PAGE_SIZE);
+        let region = |address| classify(address).unwrap().region;
+        assert_eq!(region(start - 1), Region::Guard(Front, 1));
+        assert_eq!(region(start - PAGE_SIZE), Region::Guard(Front, PAGE_SIZE));
+        assert_eq!(region(start), Region::Mapped);
+        assert_eq!(region(end - 1), Region::Mapped);
+        assert_eq!(region(end), Region::Guard(Rear, 1));
+        assert_eq!(region(end + PAGE_SIZE - 1), Region::Guard(Rear, PAGE_SIZE));
+        free(id);
+        assert_eq!(region(start), Region::Empty);
+    }
+}

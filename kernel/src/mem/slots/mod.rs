@@ -6,11 +6,13 @@
 //! told shows.
 
 mod free;
+mod list;
 mod lookup;
 
 pub(super) use free::chunks;
 pub use free::live;
 pub(crate) use free::{NoSlot, allocate, free};
+pub(crate) use list::SlotList;
 pub(super) use lookup::is_slots;
 pub(crate) use lookup::slot_of;
 pub use lookup::{Hit, Region, classify};
@@ -375,85 +377,5 @@ impl Slot {
             lender: AtomicPtr::new(ptr::null_mut()),
             is_clean: AtomicBool::new(false),
         }
-    }
-}
-
-/// Slots on their way to be freed, chained through their own entries.
-pub(crate) struct SlotList(*const Slot);
-
-// SAFETY: as for the list of free ones.
-unsafe impl Send for SlotList {}
-
-impl SlotList {
-    pub(crate) const fn empty() -> Self {
-        Self(ptr::null())
-    }
-
-    pub(crate) fn push(&mut self, id: SlotId) {
-        id.0.next.store(self.0.cast_mut(), Ordering::Relaxed);
-        self.0 = id.0;
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = SlotId> + use<> {
-        let mut left = Self(self.0);
-        core::iter::from_fn(move || left.pop())
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<SlotId> {
-        // SAFETY: null, or a slot that was pushed.
-        let slot = unsafe { self.0.as_ref() }?;
-        self.0 = slot.next.load(Ordering::Relaxed);
-        Some(SlotId(slot))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wire::record::Guard::{Front, Rear};
-
-    #[test]
-    fn every_byte_around_a_mapping_is_told_apart() {
-        let id = allocate(3, 1).unwrap();
-        id.describe(3, Kind::Memory);
-        let (start, end) = (id.start(), id.end());
-        assert_eq!(end - start, 3 * PAGE_SIZE);
-        let region = |address| classify(address).unwrap().region;
-        assert_eq!(region(start - 1), Region::Guard(Front, 1));
-        assert_eq!(region(start - PAGE_SIZE), Region::Guard(Front, PAGE_SIZE));
-        assert_eq!(region(start), Region::Mapped);
-        assert_eq!(region(end - 1), Region::Mapped);
-        assert_eq!(region(end), Region::Guard(Rear, 1));
-        assert_eq!(region(end + PAGE_SIZE - 1), Region::Guard(Rear, PAGE_SIZE));
-        free(id);
-        assert_eq!(region(start), Region::Empty);
-    }
-
-    #[test]
-    fn a_freed_slot_is_the_next_one_handed_out() {
-        let (a, b) = (allocate(30, 2).unwrap(), allocate(30, 2).unwrap());
-        free(a);
-        assert_eq!(allocate(30, 2), Ok(a));
-        free(b);
-        free(a);
-    }
-
-    #[test]
-    fn what_cannot_fit_is_refused() {
-        assert_eq!(allocate(1 << 20, 1), Err(NoSlot::OutOfAddresses));
-        assert_eq!(allocate(1, 1 << 63), Err(NoSlot::OutOfAddresses));
-        assert_eq!(classify(0), None);
-        assert_eq!(classify(u64::MAX), None);
-    }
-
-    #[test]
-    fn a_list_of_slots_gives_back_what_it_got() {
-        let ids = [allocate(900, 1).unwrap(), allocate(900, 1).unwrap(), allocate(2000, 1).unwrap()];
-        let mut list = SlotList::empty();
-        ids.iter().for_each(|id| list.push(*id));
-        let mut back: Vec<_> = std::iter::from_fn(|| list.pop()).collect();
-        back.reverse();
-        assert_eq!(back, ids);
-        back.into_iter().for_each(free);
     }
 }

@@ -5,20 +5,21 @@
 //! and all of the lower half are not mapped. No entry is global, so that a load of CR3 flushes everything (Zircon once
 //! left global entries behind).
 
+mod access;
+mod entries;
 mod walk;
 
+pub use access::Access;
+pub(super) use entries::Entries;
 pub(crate) use walk::may_be_mapped;
 pub(super) use walk::walk;
 
 use super::frames::{self, FrameList, OutOfFrames};
 use super::general::Cache;
 use super::{PAGE_SIZE, PhysAddr, heap, slots, tags};
-use crate::bug;
 use crate::sync::SpinLock;
 use crate::sync::irq::IrqsOff;
-use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use wire::cmdline::Bug;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr3Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame};
 
@@ -29,36 +30,6 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Where device registers are mapped, and the most bytes of them.
 pub(super) const DEVICES: u64 = 0xffff_e000_0000_0000;
 pub(super) const DEVICES_BYTES: u64 = 1 << 32;
-
-/// What a mapping allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Reading.
-    Read,
-    /// Reading and writing.
-    ReadWrite,
-    /// Reading and executing.
-    ReadExecute,
-    /// Reading, by user code too. The kernel itself reads it only where it says so (SMAP).
-    UserRead,
-    /// Reading and writing, by user code too.
-    UserReadWrite,
-    /// Reading and executing, by user code alone: the kernel executes nothing of it (SMEP).
-    UserReadExecute,
-}
-
-impl Access {
-    const fn flags(self) -> Flags {
-        match self {
-            Self::Read => Flags::PRESENT.union(Flags::NO_EXECUTE),
-            Self::ReadWrite => Flags::PRESENT.union(Flags::WRITABLE).union(Flags::NO_EXECUTE),
-            Self::ReadExecute => Flags::PRESENT,
-            Self::UserRead => Self::Read.flags().union(Flags::USER_ACCESSIBLE),
-            Self::UserReadWrite => Self::ReadWrite.flags().union(Flags::USER_ACCESSIBLE),
-            Self::UserReadExecute => Self::ReadExecute.flags().union(Flags::USER_ACCESSIBLE),
-        }
-    }
-}
 
 /// Where physical address 0 is mapped; set once, before anything else here is used.
 static HHDM: AtomicU64 = AtomicU64::new(0);
@@ -255,72 +226,6 @@ impl Root {
     }
 }
 
-/// The page-table entries of a range of the kernel's that lies in one table. The kernel's tables are never freed, so they stay
-/// where they are; whoever has the range has its entries, and needs no lock to change them.
-#[derive(Clone, Copy)]
-pub(super) struct Entries(*const AtomicU64);
-
-impl Entries {
-    /// Bytes of the largest range that may lie in one table.
-    pub(super) const SPAN: u64 = ENTRIES * PAGE_SIZE;
-
-    /// The entries from `address` on, which the caller has up to the end of the range; a table is made if there is none.
-    ///
-    /// # Errors
-    /// [`OutOfFrames`] if there is no memory for a table.
-    pub(super) fn create(address: u64) -> Result<Self, OutOfFrames> {
-        let mut root = ROOT.lock();
-        if bug::armed(Bug::LockOrder) {
-            drop(core::hint::black_box(Box::new(address)));
-        }
-        root.create(address, 1).map(|first| Self(first))
-    }
-
-    pub(super) fn into_raw(self) -> *mut AtomicU64 {
-        self.0.cast_mut()
-    }
-
-    pub(super) fn from_raw(raw: *mut AtomicU64) -> Option<Self> {
-        (!raw.is_null()).then_some(Self(raw))
-    }
-
-    #[inline(always)]
-    fn entry(self, page: u64) -> &'static AtomicU64 {
-        // SAFETY: in the table in which `create` found the first, by the caller's promise to stay in its range; see `entry`.
-        unsafe { &*self.0.add(page as usize) }
-    }
-
-    /// Maps the page with this number of the range, which was not mapped: no TLB knows it, and no CPU has to be told.
-    #[inline(always)]
-    pub(super) fn map(self, page: u64, frame: u64, access: Access) {
-        let entry = self.entry(page);
-        debug_assert!(entry.load(Ordering::Relaxed) == 0, "page {page} of a slot is mapped already");
-        entry.store(frame | access.flags().bits(), Ordering::Release);
-    }
-
-    /// The frame behind the page with this number, if it was written to since it was mapped, or `anyway`: the dirty bit, which
-    /// nobody clears.
-    #[inline(always)]
-    pub(super) fn frame_if_written(self, page: u64, anyway: bool) -> Option<u64> {
-        let value = self.entry(page).load(Ordering::Relaxed);
-        (anyway || value & Flags::DIRTY.bits() != 0).then_some(value & ADDRESS)
-    }
-
-    /// Clears the entries of `pages` pages from the one with this number on. TLBs may still hold the translations.
-    ///
-    /// # Panics
-    /// If one of the pages is not mapped.
-    #[inline(always)]
-    pub(super) fn unmap(self, first: u64, pages: u64) {
-        // SAFETY: as in `entry`.
-        let entries = unsafe { core::slice::from_raw_parts(self.0.add(first as usize), pages as usize) };
-        for entry in entries {
-            let value = entry.swap(0, Ordering::AcqRel);
-            assert!(is_present(value), "a page of a slot at {entry:p} is unmapped, and was not mapped");
-        }
-    }
-}
-
 /// A range of the kernel image.
 pub(crate) struct Section {
     pub(crate) start: u64,
@@ -454,17 +359,6 @@ pub(super) fn reload() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_is_writable_and_executable() {
-        let kernels = [Access::Read, Access::ReadWrite, Access::ReadExecute];
-        for access in kernels.into_iter().chain([Access::UserRead, Access::UserReadWrite, Access::UserReadExecute]) {
-            let flags = access.flags();
-            assert_eq!(flags.contains(Flags::USER_ACCESSIBLE), !kernels.contains(&access), "{access:?}");
-            assert!(flags.contains(Flags::NO_EXECUTE) || !flags.contains(Flags::WRITABLE), "{access:?}");
-            assert!(!flags.contains(Flags::GLOBAL));
-        }
-    }
 
     #[test]
     fn indices_are_the_nine_bits_of_each_level() {

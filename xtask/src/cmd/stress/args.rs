@@ -1,22 +1,20 @@
-//! `cargo xtask stress`.
+//! The command line of `cargo xtask stress`.
 
-use crate::artifacts::{self, Kind};
-use crate::error::{Error, Result};
-use crate::json_file::JsonFile;
+use crate::artifacts::Kind;
+use crate::error::Result;
 use crate::launch::Launch;
 use crate::options::{Accel, Boot, Machine};
-use crate::outcome::{Outcome, Verdict};
-use crate::report::Report;
-use crate::trace::file::TraceFile;
-use crate::trace::{self, read};
-use crate::watch::{Limits, Viewer, watch};
 use clap::builder::PossibleValuesParser;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 use wire::Options;
 use wire::cmdline::{Bug, Protocol, Reaping, Trace, Workload};
 use wire::trace::Categories;
+
+/// Rounds of a deterministic run that says neither rounds nor seconds: its guest's seconds are long.
+const DETERMINISTIC_ROUNDS: u64 = 20;
+/// The longest interval between two changes of CPU in a deterministic run, in instructions: of the order of a spawn or a
+/// shootdown, so that one in a few is cut at any of its instructions.
+const INTERLEAVE: u32 = 5_000;
 
 /// Run a stress workload and give a verdict, counts and latencies.
 ///
@@ -24,7 +22,7 @@ use wire::trace::Categories;
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     #[command(flatten)]
-    machine: Machine,
+    pub(super) machine: Machine,
     /// How long, in seconds of the guest's time [default: 10].
     #[arg(long, value_name = "S", conflicts_with = "rounds", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     seconds: Option<u32>,
@@ -33,7 +31,7 @@ pub struct Args {
     rounds: Option<u64>,
     /// Where all pseudo-random choices start [default: drawn, and told].
     #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     /// What the guest does.
     #[arg(long, default_value = "mixed", value_parser = names(Workload::ALL.iter().map(|w| w.name())))]
     workload: String,
@@ -84,7 +82,7 @@ pub struct Args {
     trace_events: Categories,
     /// Where the trace goes, if there is one [default: a file below target/, which is told].
     #[arg(long, value_name = "FILE")]
-    trace_out: Option<PathBuf>,
+    pub(super) trace_out: Option<PathBuf>,
     /// Hold CPUs up at named points of shootdowns, exits and wake-ups, for times drawn from this seed; 0 for not at all.
     #[arg(long, value_name = "N", default_value_t = 0)]
     perturb: u64,
@@ -102,23 +100,23 @@ pub struct Args {
     threads: u32,
     /// Record all events, by way of the guest's memory, and check them against the rules.
     #[arg(long, conflicts_with_all = ["trace", "trace_events"])]
-    check: bool,
+    pub(super) check: bool,
     /// Run so that the same seed gives the same run, to the last instruction: instructions are counted in place of time,
     /// and the seed decides when CPUs take turns.
     #[arg(long, conflicts_with_all = ["accel", "boot", "trace"])]
-    deterministic: bool,
+    pub(super) deterministic: bool,
     /// In a deterministic run, the longest that a CPU goes on before another has its turn, in instructions.
     #[arg(long, value_name = "N", default_value_t = INTERLEAVE, requires = "deterministic", value_parser = clap::value_parser!(u32).range(100..=1_000_000_000))]
     interleave: u32,
     /// Run one seed after the other, so many of them, until one breaks a promise.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "json")]
-    explore: Option<u64>,
+    pub(super) explore: Option<u64>,
     /// Put a fault back on purpose, to see it found; builds an image of its own.
     #[arg(long, value_parser = names(Bug::ALL.iter().map(|b| b.name())))]
     bug: Option<String>,
     /// Write all results to this file as well.
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(super) json: Option<PathBuf>,
 }
 
 const TRACE_MODES: [&str; 4] = ["off", "ring", "stream", "lossless"];
@@ -132,119 +130,6 @@ fn events(list: &str) -> std::result::Result<Categories, String> {
 
 fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
     PossibleValuesParser::new(names.collect::<Vec<_>>())
-}
-
-/// Seconds that a guest may be silent: it tells of its progress twice a second, but on a busy host CPUs stand still.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// Rounds of a deterministic run that says neither rounds nor seconds: its guest's seconds are long.
-const DETERMINISTIC_ROUNDS: u64 = 20;
-/// The longest interval between two changes of CPU in a deterministic run, in instructions: of the order of a spawn or a
-/// shootdown, so that one in a few is cut at any of its instructions.
-const INTERLEAVE: u32 = 5_000;
-
-/// Does it.
-///
-/// # Errors
-/// If it cannot run, or a promise broke.
-pub fn run(mut args: Args) -> Result<()> {
-    let first = args.seed.unwrap_or_else(draw_seed);
-    let json = args.json.as_deref().map(JsonFile::open).transpose()?;
-    args.seed = Some(first);
-    let mut launch = args.launch()?;
-    match args.explore {
-        None => one(&args, &launch, first, json),
-        Some(seeds) => explore(&args, &mut launch, first, seeds),
-    }
-}
-
-/// One run, with all that is to be said of it.
-fn one(args: &Args, launch: &Launch, seed: u64, json: Option<JsonFile>) -> Result<()> {
-    println!("{}, {} CPUs, {} MiB: {}", launch.boot, args.machine.smp, args.machine.mem, args.kernel_options(seed));
-    let Run { outcome, verdict, trace } = once(args, launch, false)?;
-    let again = args.again(seed);
-    let report = Report { launch, outcome: &outcome, verdict: &verdict, again: &again, seed };
-    print!("{}", report.text());
-    if let Some(path) = &trace {
-        let read = read::file(path)?;
-        if matches!(verdict, Verdict::Broken(_)) {
-            crate::inspect::last_events(&read).iter().for_each(|line| println!("{line}"));
-        }
-        println!("{}", told_of_trace(path, &read, &outcome));
-        if args.deterministic {
-            println!("trace hash {:016x}: the same in every run of this line", read.hash());
-        }
-    }
-    if let Some(file) = json {
-        file.write(&report.json())?;
-    }
-    if args.check && matches!(verdict, Verdict::Passed | Verdict::Broken(_)) {
-        check(trace.as_deref())?;
-    }
-    match verdict {
-        Verdict::Passed => Ok(()),
-        Verdict::Broken(_) => Err(Error::Broken),
-        Verdict::CannotRun(why) => Err(Error::CannotRun(why)),
-        Verdict::Interrupted => Err(Error::Interrupted),
-    }
-}
-
-/// One run after the other, each with the next seed, until one breaks a promise.
-fn explore(args: &Args, launch: &mut Launch, first: u64, seeds: u64) -> Result<()> {
-    for seed in first..first.saturating_add(seeds) {
-        launch.set_command_line(&args.kernel_options(seed).to_string())?;
-        let begun = Instant::now();
-        let Run { verdict, trace, .. } = once(args, launch, true)?;
-        let took = begun.elapsed().as_secs_f64();
-        let hash = match &trace {
-            Some(path) if args.deterministic => format!(", trace hash {:016x}", read::file(path)?.hash()),
-            _ => String::new(),
-        };
-        match verdict {
-            Verdict::Passed => println!("seed {seed}: passed ({took:.1} s{hash})"),
-            Verdict::CannotRun(why) => return Err(Error::CannotRun(why)),
-            Verdict::Interrupted => return Err(Error::Interrupted),
-            Verdict::Broken(why) => {
-                println!("seed {seed}: FAILED ({took:.1} s{hash}): {why}");
-                println!("again: {}", args.again(seed));
-                if let Some(path) = trace {
-                    println!("trace: cargo xtask trace {}", path.display());
-                }
-                return Err(Error::Broken);
-            }
-        }
-        if args.check
-            && let Err(error) = check(trace.as_deref())
-        {
-            println!("again: {}", args.again(seed));
-            return Err(error);
-        }
-    }
-    println!("{seeds} seeds from {first} on: all passed");
-    Ok(())
-}
-
-/// What a run came to.
-struct Run {
-    outcome: Outcome,
-    verdict: Verdict,
-    trace: Option<PathBuf>,
-}
-
-fn once(args: &Args, launch: &Launch, quiet: bool) -> Result<Run> {
-    let limits = Limits { total: None, silence: SILENCE };
-    let trace_file = args.trace_out.clone().unwrap_or_else(|| artifacts::folder().join("last.trace"));
-    let mut show = Show::new(TraceFile::new(trace_file), quiet);
-    let (outcome, end) = watch(&launch.guest, &launch.symbols, limits, &mut show)?;
-    show.end_line();
-    let verdict = outcome.judge(&end);
-    Ok(Run { outcome, verdict, trace: show.trace.finish()? })
-}
-
-/// A seed that a person can copy: 32 bits of what the standard library's hasher is seeded with.
-fn draw_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish() >> 32
 }
 
 impl Args {
@@ -266,7 +151,8 @@ impl Args {
         Ok(launch)
     }
 
-    fn kernel_options(&self, seed: u64) -> Options<'static> {
+    /// What the guest is told.
+    pub(super) fn kernel_options(&self, seed: u64) -> Options<'static> {
         let known = "clap has checked the name";
         Options {
             workload: Workload::by_name(&self.workload).expect(known),
@@ -318,7 +204,7 @@ impl Args {
     }
 
     /// The command line that repeats the run with this seed: as it was given otherwise.
-    fn again(&self, seed: u64) -> String {
+    pub(super) fn again(&self, seed: u64) -> String {
         let mut words: Vec<String> = Vec::new();
         let mut given = std::env::args().skip(1);
         while let Some(word) = given.next() {
@@ -329,87 +215,5 @@ impl Args {
             }
         }
         format!("cargo xtask {} --seed {seed}", words.join(" "))
-    }
-}
-
-/// What the trace file holds, and how to look at it.
-fn told_of_trace(path: &Path, trace: &trace::Trace, outcome: &Outcome) -> String {
-    let mut told = format!("trace      {} events, {} lost", trace.len(), trace.lost());
-    if outcome.damaged > 0 {
-        told += &format!(", {} bytes damaged", outcome.damaged);
-    }
-    told += &format!(": cargo xtask trace {}", path.display());
-    told
-}
-
-/// Checks the trace, and says what came of it.
-fn check(path: Option<&Path>) -> Result<()> {
-    let path = path.ok_or_else(|| Error::CannotRun("the run left no trace to check".into()))?;
-    let trace = read::file(path)?;
-    let findings = trace::check::check(&trace);
-    print!("{}", super::trace::told(&trace, &findings));
-    if findings.violations.is_empty() { Ok(()) } else { Err(Error::Broken) }
-}
-
-/// Guest lines as they come, and one line of progress: in place on a terminal, now and then elsewhere.
-struct Show {
-    in_place: bool,
-    shown: Instant,
-    open: bool,
-    trace: TraceFile,
-    /// Nothing is shown.
-    quiet: bool,
-}
-
-impl Show {
-    fn new(trace: TraceFile, quiet: bool) -> Self {
-        let in_place = std::io::stdout().is_terminal();
-        Self { in_place, shown: Instant::now(), open: false, trace, quiet }
-    }
-
-    fn end_line(&mut self) {
-        if std::mem::take(&mut self.open) {
-            println!();
-        }
-    }
-}
-
-impl Viewer for Show {
-    fn line(&mut self, line: &str, meaning: &[String]) {
-        if self.quiet {
-            return;
-        }
-        self.end_line();
-        println!("| {line}");
-        meaning.iter().for_each(|frame| println!("|       {frame}"));
-    }
-
-    fn trace(&mut self, bytes: &[u8]) {
-        self.trace.take(bytes);
-    }
-
-    fn records(&mut self, outcome: &Outcome) {
-        let every = Duration::from_millis(if self.in_place { 200 } else { 2000 });
-        let Some(progress) = outcome.progress else { return };
-        if self.quiet || self.shown.elapsed() < every || outcome.verdict.is_some() {
-            return;
-        }
-        self.shown = Instant::now();
-        let line = format!(
-            "{:6.1} s  {} threads live, {} stacks reaped, {} shootdowns, {} IPIs, {} faults",
-            progress.elapsed_ns as f64 / 1e9,
-            progress.live_threads,
-            progress.reaped,
-            progress.shootdowns,
-            progress.ipis,
-            progress.faults
-        );
-        if self.in_place {
-            print!("\r{line:<100}");
-            let _ = std::io::stdout().flush();
-            self.open = true;
-        } else {
-            println!("{line}");
-        }
     }
 }
