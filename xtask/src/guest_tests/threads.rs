@@ -107,7 +107,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     )
     .limit_s(120),
     // What is seen of threads, and what they have of their own.
-    holds("threads::listed", "run=test test=every-thread-is-listed-with-its-name-and-state").on_each(),
+    holds("threads::listed", "run=test test=every-thread-is-listed-with-its-name-and-state").on_several(),
     holds("threads::turns", "run=test test=turns-are-counted").on_each(),
     holds("threads::data", "run=test test=a-thread-has-a-word-for-others-to-see").on_each(),
     holds("threads::locals", "run=test test=thread-locals-are-each-threads-own").on_each(),
