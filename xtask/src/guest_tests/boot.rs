@@ -56,12 +56,12 @@ pub(super) const ROWS: &[GuestTest] = &[
     test(
         "hangs::nobody-gives-up-a-lock",
         "run=test test=nobody-gives-up-a-lock patience=2",
-        Expect::Fail("holds 'misdeed' (taken at kernel/src/misdeed.rs:"),
+        Expect::Fail("holds 'misdeed' (taken at kernel/src/misdeed/mod.rs:"),
     ),
     test(
         "hangs::all-cpus-with-a-lock-held",
         "run=test test=all-cpus-hang-one-with-a-lock",
-        Expect::Fail("holds 'misdeed' (taken at kernel/src/misdeed.rs:"),
+        Expect::Fail("holds 'misdeed' (taken at kernel/src/misdeed/mod.rs:"),
     )
     .limit_s(10),
     test("hangs::a-triple-fault", "run=test test=a-triple-fault", Expect::Fail("CPU 0: running, thread 'main'")),

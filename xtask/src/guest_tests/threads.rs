@@ -63,7 +63,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     sees(
         "locks::lock-order-is-seen",
         "run=test test=no-cpu-reads-what-was-unmapped bug=lock-order",
-        "locks are taken in two orders: 'page tables' (taken at kernel/src/mem/paging.rs:",
+        "locks are taken in two orders: 'page tables' (taken at kernel/src/mem/paging/entries.rs:",
     ),
     sees(
         "locks::lock-recursion-is-seen",
