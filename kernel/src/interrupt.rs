@@ -75,6 +75,19 @@ static PLACES: [CachePadded<Place>; MAX_CPUS] =
 
 /// Has `f` run with `word` in an interrupt handler on `cpu`, soon, and does not wait for that. From a handler too.
 ///
+/// ```no_run
+/// use core::sync::atomic::{AtomicU64, Ordering};
+/// use kernel::interrupt::{self, PostError};
+///
+/// static SUM: AtomicU64 = AtomicU64::new(0);
+/// for cpu in kernel::cpu::online() {
+///     match interrupt::post(cpu, |word| drop(SUM.fetch_add(word, Ordering::Relaxed)), 7) {
+///         Ok(()) => {}
+///         Err(PostError::Busy(cpu) | PostError::NotUp(cpu)) => kernel::println!("not on {cpu}"),
+///     }
+/// }
+/// ```
+///
 /// # Errors
 /// [`PostError`] if the CPU is not up, or has something to run already; then nothing runs.
 pub fn post(cpu: CpuId, f: fn(u64), word: u64) -> Result<(), PostError> {
@@ -114,6 +127,17 @@ struct Call<F, R> {
 }
 
 /// Runs `f` in an interrupt handler on `cpu`, and gives what it returns. Waits until it has run; aborts are held off meanwhile.
+///
+/// ```no_run
+/// use kernel::interrupt::{self, PostError};
+/// use kernel::{CpuId, thread, time};
+///
+/// # fn example() -> Result<(), PostError> {
+/// let (there, when) = interrupt::call(CpuId::new(2), || (thread::current(), time::now()))?;
+/// kernel::println!("CPU 2 ran {there:?} {} cycles ago", time::now() - when);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`PostError::NotUp`]: it has not run.

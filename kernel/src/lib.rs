@@ -1,9 +1,10 @@
-//! Palisade's library kernel: all of the hardware and all of the `unsafe`.
+//! Palisade's library kernel: all of the running machine's hardware, and the `unsafe` that it takes.
 //!
 //! A boot image (the crate `stress`) names its main function with [`entry!`] and gets a machine with every CPU up, its
 //! own page tables, preemptive [threads](thread) on guarded stacks, and [guarded mappings](mem). The protocols, TLB
 //! shootdown and the hand-over of dead stacks, are the crate `smp`; this crate gives them a machine.
 #![cfg_attr(not(test), no_std)]
+#![deny(missing_debug_implementations)]
 #![cfg_attr(not(target_os = "none"), allow(dead_code, reason = "only the entry code calls it"))]
 
 extern crate alloc;
@@ -18,7 +19,14 @@ pub mod inject;
 mod interleave;
 pub mod interrupt;
 pub mod mem;
+#[cfg(feature = "misdeeds")]
 pub mod misdeed;
+#[cfg(not(feature = "misdeeds"))]
+mod misdeed {
+    //! No misdeeds.
+    pub(crate) const fn passes(_: crate::mem::StackKind) {}
+    pub(crate) const fn recurse_for_ever() {}
+}
 mod perturb;
 pub mod record;
 pub mod stats;
@@ -30,7 +38,9 @@ mod trap;
 pub mod user;
 
 pub use boot::{exit, options};
-pub use sync::SpinLock;
+pub use smp::{CpuId, CpuSet};
+pub use sync::{SpinLock, SpinLockGuard};
+pub use wire::record::Guard;
 
 /// Names the function that the kernel runs, in the thread `main`, when the machine is up. Its answer ends the run.
 ///

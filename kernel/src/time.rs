@@ -47,10 +47,15 @@ pub fn tsc_hz() -> u64 {
     TSC_HZ.load(Ordering::Relaxed)
 }
 
-/// A duration in cycles.
+/// A duration in cycles; of one that is too long for the counter, as many as it has.
 #[must_use]
 pub fn cycles(duration: Duration) -> u64 {
-    (duration.as_nanos() * u128::from(tsc_hz()) / 1_000_000_000) as u64
+    cycles_at(tsc_hz(), duration)
+}
+
+fn cycles_at(hz: u64, duration: Duration) -> u64 {
+    let cycles = duration.as_nanos().saturating_mul(hz.into()) / 1_000_000_000;
+    u64::try_from(cycles).unwrap_or(u64::MAX)
 }
 
 /// Cycles in nanoseconds.
@@ -125,5 +130,20 @@ fn await_pit() {
             core::hint::spin_loop();
         }
         gate.write(before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_beyond_the_counter_is_as_long_as_it_goes() {
+        const HZ: u64 = 2_600_000_000;
+        assert_eq!(cycles_at(HZ, Duration::from_micros(1)), 2600);
+        assert_eq!(cycles_at(HZ, Duration::from_secs(1 << 32)), HZ << 32);
+        for too_long in [Duration::from_secs(10_000_000_000), Duration::MAX] {
+            assert_eq!(cycles_at(HZ, too_long), u64::MAX);
+        }
     }
 }

@@ -45,8 +45,9 @@ impl Account {
         for (what, before, after) in lines {
             record::send(&Record::Balance { what, before, after });
             if before != after && what == "threads" {
-                thread::for_each(|number, name, state, cpu, users| {
-                    println!("thread '{name}'#{number}: {state}, CPU {cpu}, {users} users");
+                thread::for_each_handle(|thread| match thread.last_cpu() {
+                    Some(cpu) => println!("thread {thread:?}: {}, {cpu}", thread.state()),
+                    None => println!("thread {thread:?}"),
                 });
             }
             failure::check(before == after, "conservation", format_args!("{what}: {before} before, {after} after"));

@@ -42,7 +42,7 @@ impl Barrier {
             self.arrived.store(0, Ordering::Relaxed);
             self.opened.store(round.wrapping_add(1), Ordering::Release);
             let waiting = core::mem::take(&mut *self.waiting.lock());
-            waiting.into_iter().for_each(Handle::unpark);
+            waiting.iter().for_each(Handle::unpark);
             return;
         }
         let closed = || self.opened.load(Ordering::Acquire) == round;

@@ -110,9 +110,14 @@ fn install_qemu() -> Result<()> {
     let Some(command) = install_command(in_path) else {
         return Err(Error::CannotRun(format!("{QEMU} is not in PATH; install QEMU 7.2 or later")));
     };
+    let needs_root = command[0] != "brew" && !is_root();
+    let asks = std::io::stdin().is_terminal();
+    // `sudo` asks for a password, which takes somebody to give it.
+    let sudo = needs_root && asks && in_path("sudo");
+    let prefix: &[&str] = if sudo { &["sudo"] } else { &[] };
+    let command = [prefix, &command].concat();
     let shown = command.join(" ");
-    let needs_root = command[0] != "brew";
-    if std::io::stdin().is_terminal() {
+    if asks {
         eprint!("{QEMU} is not in PATH. Install it by '{shown}'? [Y/n] ");
         std::io::stderr().flush().context("cannot ask")?;
         let mut answer = String::new();
@@ -121,7 +126,7 @@ fn install_qemu() -> Result<()> {
             return Err(Error::CannotRun(format!("{QEMU} is missing: {shown}")));
         }
     }
-    if needs_root && !is_root() {
+    if needs_root && !sudo {
         return Err(Error::CannotRun(format!("{QEMU} is missing; as root: {shown}")));
     }
     eprintln!("{QEMU} is not in PATH; installing it: {shown}");
@@ -130,8 +135,8 @@ fn install_qemu() -> Result<()> {
         command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
-    if command[0] == "apt-get" {
-        run(&["apt-get", "update", "-q"]); // if this fails, the next says why
+    if command.contains(&"apt-get") {
+        run(&[prefix, &["apt-get", "update", "-q"]].concat()); // if this fails, the next says why
     }
     if run(&command) { Ok(()) } else { Err(Error::CannotRun(format!("this failed: {shown}"))) }
 }

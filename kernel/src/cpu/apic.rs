@@ -29,6 +29,7 @@ pub(crate) mod vector {
     /// Raised by software: a kernel function was called with too little stack left.
     pub(crate) const OVERFLOW_ON_CALL: u8 = 0x80;
     /// That nobody serves: sent by a misdeed.
+    #[cfg(feature = "misdeeds")]
     pub(crate) const STRAY: u8 = 0x90;
     /// A bare interrupt that is only answered, to measure the round trip.
     pub(crate) const PING: u8 = 0xe0;

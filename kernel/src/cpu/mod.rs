@@ -21,6 +21,7 @@ use alloc::boxed::Box;
 use cell::Own;
 #[cfg(target_os = "none")]
 use core::arch::asm;
+use core::fmt;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use held::Held;
@@ -100,6 +101,12 @@ static BOOT_CPU: Cpu = Cpu::new(0);
 static CPUS: [AtomicPtr<Cpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 /// CPUs that are up and answer shootdowns.
 pub(crate) static REACHABLE: AtomicCpuSet = AtomicCpuSet::new();
+
+impl fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.id(), f)
+    }
+}
 
 impl Cpu {
     const fn new(id: u32) -> Self {

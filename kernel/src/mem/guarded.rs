@@ -37,6 +37,20 @@ pub enum Fill {
 }
 
 /// A mapping between guards, owned: dropping it unmaps it, with a shootdown.
+///
+/// ```no_run
+/// use kernel::mem::{Access, Fill, GuardedMapping, MapError};
+///
+/// # fn example() -> Result<(), MapError> {
+/// let mapping = GuardedMapping::anonymous(4, 1, Fill::Zeros, Access::ReadWrite)?; // pages, pages of each guard
+/// assert!(mapping.write(8, 42) && mapping.read(8) == Some(42));
+/// kernel::println!("{:#x} is backed by {:?}", mapping.start(), mapping.translate(0));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+/// Dropping it, where the caller may not wait: in a handler, with a lock held, with interrupts masked.
 #[derive(Debug)]
 pub struct GuardedMapping(SlotId);
 
@@ -79,24 +93,30 @@ impl GuardedMapping {
     /// If the word is not inside the mapping.
     #[must_use]
     pub fn read(&self, offset: u64) -> Option<u64> {
-        assert!(offset + 8 <= self.0.pages() * PAGE_SIZE, "offset {offset} is past the end");
-        probe::read(self.start() + offset)
+        probe::read(self.word_at(offset))
     }
 
     /// Writes the word at byte `offset`; whether this CPU's translation allowed it.
     ///
     /// # Panics
     /// If the word is not inside the mapping.
+    #[must_use = "nothing was written if it was not allowed"]
     pub fn write(&self, offset: u64, value: u64) -> bool {
-        assert!(offset + 8 <= self.0.pages() * PAGE_SIZE, "offset {offset} is past the end");
         // SAFETY: inside the mapping, which this value owns and nothing else uses as Rust objects.
-        unsafe { probe::write(self.start() + offset, value) }
+        unsafe { probe::write(self.word_at(offset), value) }
     }
 
-    /// The physical address of the byte at `offset`, from the page tables.
+    /// The address of the word at byte `offset`, which is inside.
+    fn word_at(&self, offset: u64) -> u64 {
+        let inside = offset.checked_add(8).is_some_and(|end| end <= self.0.pages() * PAGE_SIZE);
+        assert!(inside, "offset {offset} is past the end");
+        self.start() + offset
+    }
+
+    /// The physical address of the byte at `offset`, from the page tables; `None` past the end.
     #[must_use]
     pub fn translate(&self, offset: u64) -> Option<PhysAddr> {
-        paging::translate(self.start() + offset)
+        (offset < self.0.pages() * PAGE_SIZE).then(|| paging::translate(self.start() + offset))?
     }
 
     /// Gives the mapping's address in place of the value: [`unmap`] takes it.
@@ -126,6 +146,9 @@ impl Drop for GuardedMapping {
 /// [`UnmapError::NotMapped`] if none does: unmapped before, or by somebody else just now, of whom exactly one succeeds.
 /// [`UnmapError::Unaligned`], [`UnmapError::Inside`] and [`UnmapError::Foreign`] for addresses at which none can.
 /// [`UnmapError::IsOwned`] if a value owns the mapping, and [`UnmapError::IsStack`] for a stack.
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
 pub fn unmap(address: u64) -> Result<(), UnmapError> {
     let _shield = Shield::new();
     let slot = slots::slot_of(address).filter(|slot| slot.pages() > 0 && slot.start() == address);

@@ -44,9 +44,29 @@ pub use space::{AddressSpace, SpaceError};
 pub use tlb::{ping_all, protocol_name};
 pub use window::Window;
 
+use core::fmt;
+
 /// Bytes in a page, and in a frame.
 pub const PAGE_SIZE: u64 = smp::ranges::PAGE_SIZE;
 
 /// An address in physical memory.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhysAddr(pub u64);
+
+impl fmt::LowerHex for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#x}")
+    }
+}
+
+impl fmt::Debug for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PhysAddr({self})")
+    }
+}

@@ -100,6 +100,7 @@ pub(crate) fn read_any(address: u64) -> Option<u64> {
 }
 
 /// Where the kernel's own reads may fault and go on: no user code does by being there.
+#[cfg(feature = "misdeeds")]
 pub(crate) fn code() -> u64 {
     read_raw as *const () as u64
 }

@@ -59,6 +59,9 @@ impl Window {
 
     /// Unmaps what is mapped: when this returns, no CPU can read it at these addresses any more. The frames are free,
     /// and filled with `poison` if one is given.
+    ///
+    /// # Panics
+    /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked. So does dropping it.
     pub fn unmap(&mut self, poison: Option<u64>) {
         let _shield = Shield::new();
         if !self.slot.claim(Kind::Memory) {

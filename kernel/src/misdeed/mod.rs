@@ -1,4 +1,8 @@
-//! Misdeeds for tests: what a broken thread might do, done on purpose and to the calling thread alone.
+//! Misdeeds for tests: what a broken thread or handler might do, done on purpose. Most of them hit the calling thread alone; those that
+//! hit the machine say so.
+//!
+//! The functions here are safe to call and keep to no rule of Rust's, which is what they are for. They are there with the cargo
+//! feature `misdeeds` alone.
 
 mod ambush;
 
@@ -9,9 +13,15 @@ use crate::cpu;
 use crate::mem::{Owner, Region, StackKind, owner_of, probe};
 use crate::sync::SpinLock;
 use crate::sync::irq::IrqsOff;
-use crate::thread;
+use crate::thread::{self, Builder, StackMemory};
 use core::hint::black_box;
 use smp::CpuId;
+
+/// [`Builder::on_bare`], for a thread that needs little.
+pub fn on_bare<'s, const PAGES: usize>(builder: Builder<'s>, memory: &'static StackMemory<PAGES>) -> Builder<'s> {
+    // SAFETY: the caller knows what the thread needs; nothing here can.
+    unsafe { builder.on_bare(memory) }
+}
 
 /// Writes a byte `distance` bytes below the calling thread's stack (1 is the byte next to it).
 ///
@@ -79,6 +89,9 @@ fn rewrite(address: u64) -> bool {
 }
 
 /// Reads from an address at which nothing is.
+///
+/// # Panics
+/// If something is there.
 pub fn read_nowhere(address: u64) {
     assert!(owner_of(address).is_none(), "{address:#x} is somebody's");
     // SAFETY: not mapped: the read faults, and ends this thread.
@@ -97,10 +110,11 @@ pub fn read_at(address: u64) {
     black_box(unsafe { (address as *const u64).read_volatile() });
 }
 
-/// Writes a word at any address: the one that is there, so nothing changes if it is mapped and may be written.
+/// Writes a word at any address: the one that is there. If it is mapped and may be written nothing changes, unless somebody else writes
+/// there at the same moment.
 pub fn write_at(address: u64) {
     let there = crate::mem::probe::read(address).unwrap_or(0);
-    // SAFETY: as above, or the write faults, and ends this thread.
+    // SAFETY: of memory that nobody else writes to meanwhile, by the caller's choice of it; or the write faults, and ends this thread.
     unsafe { (address as *mut u64).write_volatile(there) }
 }
 
@@ -244,7 +258,7 @@ pub fn forgiven_code() -> u64 {
     crate::mem::probe::code()
 }
 
-/// Sends each other CPU an NMI, wherever it is.
+/// Sends each other CPU an NMI, wherever it is. They answer, and go on.
 pub fn interrupt_all_others_by_nmi() {
     let irqs = IrqsOff::new();
     for cpu in cpu::all().filter(|cpu| cpu.id() != irqs.cpu().id()) {
@@ -269,7 +283,7 @@ pub fn spin_with_lock_held() {
     }
 }
 
-/// Takes the interrupt table away and faults: the exception, the double fault and the CPU's shutdown, all in one.
+/// Takes the interrupt table away and faults, which resets the machine: the exception, the double fault and the CPU's shutdown, all in one.
 pub fn triple_fault() -> ! {
     let none = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
     // SAFETY: the machine does not go on after this, which is the point.
@@ -285,7 +299,7 @@ pub fn with_interrupts_masked<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Runs off the end of the CPU's own stack, inside an interrupt's worth of trouble: panics the machine.
+/// Runs off the end of the calling thread's stack with a lock held, so that the thread cannot be ended: panics the machine.
 pub fn overflow_with_lock_held() {
     static LOCK: SpinLock<u64> = SpinLock::new("misdeed", 0);
     let mut held = LOCK.lock();

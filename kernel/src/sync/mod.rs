@@ -7,5 +7,5 @@ pub(crate) mod site;
 mod spinlock;
 pub(crate) mod turn;
 
-pub use spinlock::SpinLock;
 pub(crate) use spinlock::may_wait;
+pub use spinlock::{SpinLock, SpinLockGuard};

@@ -22,6 +22,14 @@ use wire::trace::event::text;
 const NOBODY: u32 = u32::MAX;
 
 /// A lock that spins, with interrupts off while it is held. Nobody waits for another CPU with one in hand.
+///
+/// ```
+/// use kernel::SpinLock;
+///
+/// static SEEN: SpinLock<[u64; 2]> = SpinLock::new("seen", [0; 2]);
+/// SEEN.lock()[1] += 1;
+/// assert_eq!(*SEEN.lock(), [0, 1]);
+/// ```
 pub struct SpinLock<T> {
     name: &'static str,
     /// Who has it, for reports and to tell recursion from contention.
@@ -34,6 +42,7 @@ pub struct SpinLock<T> {
 impl<T> SpinLock<T> {
     /// A lock around `value`, called `name` in reports. Locks with one name are of one class: where any of them stands in
     /// the order of locks, all do, and no CPU ever holds two of them.
+    #[must_use]
     pub const fn new(name: &'static str, value: T) -> Self {
         Self { name, owner: AtomicU32::new(NOBODY), class: AtomicU8::new(0), inner: spin::Mutex::new(value) }
     }
@@ -46,7 +55,7 @@ impl<T> SpinLock<T> {
     /// after this one, directly or by way of others.
     #[track_caller]
     #[cfg_attr(not(any(feature = "lock-checks", debug_assertions)), inline(always))]
-    pub fn lock(&self) -> Guard<'_, T> {
+    pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let (irqs, site) = (IrqsOff::new(), Location::caller());
         let class = checks::class_of(&self.class);
         if (!checks::ON || checks::knows(irqs.cpu(), class))
@@ -60,7 +69,7 @@ impl<T> SpinLock<T> {
     /// The rest of [`lock`](Self::lock), called last of all, so that the way that is mostly gone saves no registers.
     #[cold]
     #[inline(never)]
-    fn lock_slowly(&self, irqs: IrqsOff, site: &'static Location<'static>) -> Guard<'_, T> {
+    fn lock_slowly(&self, irqs: IrqsOff, site: &'static Location<'static>) -> SpinLockGuard<'_, T> {
         let cpu = irqs.cpu();
         checks::learn(&cpu.held, &self.name, &self.class, site);
         let inner = self.inner.try_lock().unwrap_or_else(|| self.contended(cpu.id().index() as u32, site));
@@ -74,12 +83,12 @@ impl<T> SpinLock<T> {
         irqs: IrqsOff,
         class: Class,
         site: &'static Location<'static>,
-    ) -> Guard<'a, T> {
+    ) -> SpinLockGuard<'a, T> {
         self.owner.store(cpu::number_here(), Ordering::Relaxed);
         if checks::ON {
             irqs.cpu().held.push(&self.name, class, site);
         }
-        Guard { lock: self, inner: ManuallyDrop::new(inner), irqs }
+        SpinLockGuard { lock: self, inner: ManuallyDrop::new(inner), irqs }
     }
 
     fn contended(&self, me: u32, site: &'static Location<'static>) -> spin::MutexGuard<'_, T> {
@@ -137,13 +146,19 @@ impl<T> fmt::Debug for SpinLock<T> {
 
 /// The lock is held.
 #[must_use = "the lock is given up when the guard is dropped"]
-pub struct Guard<'a, T> {
+pub struct SpinLockGuard<'a, T> {
     lock: &'a SpinLock<T>,
     inner: ManuallyDrop<spin::MutexGuard<'a, T>>,
     irqs: IrqsOff,
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl<T: fmt::Debug> fmt::Debug for SpinLockGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T> Drop for SpinLockGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         self.lock.owner.store(NOBODY, Ordering::Relaxed);
@@ -156,7 +171,7 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-impl<T> Deref for Guard<'_, T> {
+impl<T> Deref for SpinLockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -164,7 +179,7 @@ impl<T> Deref for Guard<'_, T> {
     }
 }
 
-impl<T> DerefMut for Guard<'_, T> {
+impl<T> DerefMut for SpinLockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
     }

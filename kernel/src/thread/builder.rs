@@ -91,7 +91,7 @@ pub(super) fn is_default(slot: SlotId) -> bool {
 ///
 /// ```no_run
 /// use kernel::thread::{Builder, Death, FaultKind, Priority, SpawnError};
-/// use smp::CpuId;
+/// use kernel::CpuId;
 ///
 /// # fn example() -> Result<(), SpawnError> {
 /// let worker = Builder::new()
@@ -109,6 +109,7 @@ pub(super) fn is_default(slot: SlotId) -> bool {
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "no thread is started before `spawn`"]
 #[derive(Clone, Debug)]
 pub struct Builder<'s> {
     name: Name,
@@ -131,7 +132,6 @@ impl Default for Builder<'_> {
 
 impl<'s> Builder<'s> {
     /// A thread without a name, with the stack and the guards that the command line says, on any CPU.
-    #[must_use]
     pub fn new() -> Self {
         let (pages, guard) =
             (DEFAULT_STACK.load(Ordering::Relaxed).into(), DEFAULT_GUARD.load(Ordering::Relaxed).into());
@@ -150,21 +150,18 @@ impl<'s> Builder<'s> {
     }
 
     /// Its name in reports; 24 bytes are kept.
-    #[must_use]
     pub const fn name(mut self, name: &str) -> Self {
         self.name = Name::new(name);
         self
     }
 
     /// Size of its stack, in pages of 4 KiB. No other source of a stack that was named is used.
-    #[must_use]
     pub fn stack_pages(mut self, pages: u64) -> Self {
         self.source = Source::Fresh { pages, guard: self.guard() };
         self
     }
 
     /// Size of each guard, in pages of 4 KiB; of no use where the guards are there, or are not.
-    #[must_use]
     pub const fn guard_pages(mut self, pages: u64) -> Self {
         match &mut self.source {
             Source::Fresh { guard, .. } | Source::View(_, _, guard) => *guard = pages,
@@ -181,23 +178,24 @@ impl<'s> Builder<'s> {
     }
 
     /// Runs it on a stack that its owner has mapped between guards, and keeps.
-    #[must_use]
     pub const fn on_stack(mut self, stack: &'s GuardedStack) -> Self {
         self.source = Source::Lent(stack);
         self
     }
 
     /// Runs it on a view of its owner's memory, mapped between guards as long as the thread has it.
-    #[must_use]
     pub fn on_view_of<const PAGES: usize>(mut self, memory: &'static StackMemory<PAGES>) -> Self {
         let (lender, extent) = memory.lend();
         self.source = Source::View(lender, extent, self.guard());
         self
     }
 
-    /// Runs it on its owner's memory as it is: **without guards**. An overflow runs into whatever lies below.
-    #[must_use]
-    pub fn on_bare<const PAGES: usize>(mut self, memory: &'static StackMemory<PAGES>) -> Self {
+    /// Runs it on its owner's memory as it is: **without guards**.
+    ///
+    /// # Safety
+    /// The thread never needs more than that, interrupts' part included: an overflow would write to whatever lies below, and
+    /// nobody would be told.
+    pub unsafe fn on_bare<const PAGES: usize>(mut self, memory: &'static StackMemory<PAGES>) -> Self {
         let (lender, extent) = memory.lend();
         self.source = Source::Bare(lender, extent);
         self
@@ -205,49 +203,42 @@ impl<'s> Builder<'s> {
 
     /// What its stack holds at first. If it is not said, a fresh stack holds whatever was there, and one from the cache zeros: nothing
     /// of the thread that had it before.
-    #[must_use]
     pub const fn fill(mut self, fill: Fill) -> Self {
         self.fill = Some(fill);
         self
     }
 
     /// Gives it this object, which is free, or is so once what its last thread left behind is cleaned up.
-    #[must_use]
     pub const fn object(mut self, object: &'static Object) -> Self {
         self.object = Some(object);
         self
     }
 
     /// How urgent it is.
-    #[must_use]
     pub const fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
     }
 
     /// The run cannot go on without it: however it ends, that is a panic.
-    #[must_use]
     pub const fn essential(mut self) -> Self {
         self.essential = true;
         self
     }
 
     /// Runs it on this CPU only.
-    #[must_use]
     pub const fn on(mut self, cpu: CpuId) -> Self {
         self.affinity = CpuSet::only(cpu);
         self
     }
 
     /// Runs it on these CPUs only.
-    #[must_use]
     pub const fn affinity(mut self, cpus: CpuSet) -> Self {
         self.affinity = cpus;
         self
     }
 
     /// Runs it in this address space, which lives as long as it does at least.
-    #[must_use]
     pub fn space(mut self, space: Arc<AddressSpace>) -> Self {
         self.space = Some(space);
         self
@@ -260,7 +251,6 @@ impl<'s> Builder<'s> {
     }
 
     /// Its faults are expected: they end it and are counted, but nothing is printed.
-    #[must_use]
     pub const fn quiet(mut self) -> Self {
         self.quiet = true;
         self
@@ -270,6 +260,9 @@ impl<'s> Builder<'s> {
     ///
     /// # Errors
     /// [`SpawnError`] says what is missing; nothing has changed then.
+    ///
+    /// # Panics
+    /// In a handler, with a lock held or interrupts masked: if memory is short, it waits for stacks to be reaped.
     pub fn spawn<F, T>(self, f: F) -> Result<JoinHandle<T>, SpawnError>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -284,6 +277,9 @@ impl<'s> Builder<'s> {
     ///
     /// # Errors
     /// As for [`spawn`](Self::spawn).
+    ///
+    /// # Panics
+    /// As [`spawn`](Self::spawn).
     pub fn spawn_detached<F>(self, f: F) -> Result<Handle, SpawnError>
     where
         F: FnOnce() + Send + 'static,
@@ -380,8 +376,21 @@ impl<'s> Builder<'s> {
 
 /// Starts a thread with [`Builder::new`]'s defaults.
 ///
+/// ```no_run
+/// use kernel::thread::{self, SpawnError};
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// let sum = thread::spawn(|| (1..=100).sum::<u64>())?;
+/// assert_eq!(sum.join(), Ok(5050));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// As for [`Builder::spawn`].
+///
+/// # Panics
+/// As [`Builder::spawn`].
 pub fn spawn<F, T>(f: F) -> Result<JoinHandle<T>, SpawnError>
 where
     F: FnOnce() -> T + Send + 'static,

@@ -82,6 +82,8 @@ pub enum FaultKind {
     Exception(u8),
 }
 
+impl core::error::Error for Fault {}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, address, there, rip, used, stack_bytes, mode } = self;

@@ -37,9 +37,13 @@ use wire::cmdline::Bug;
 static DYING: AtomicUsize = AtomicUsize::new(0);
 static EXIT_DELAY: AtomicU32 = AtomicU32::new(0);
 
-/// Ends the thread that calls: the self-abort. Its stack is reaped by others.
+/// Ends the thread that calls: the self-abort. Its stack is reaped by others. Nothing that is on the stack is dropped, as with
+/// `std::process::exit`: a thread that owns something there returns from its function.
 ///
 /// What the call itself takes of the stack suffices, some 100 bytes: the end begins at its top, since nothing that is on it is needed.
+///
+/// # Panics
+/// In a handler, with a lock held or interrupts masked; and if the thread is essential.
 pub fn exit() -> ! {
     let (_, top) = cpu::current().stack_bounds();
     // SAFETY: the calling thread's own stack.
@@ -166,6 +170,9 @@ pub fn pending_stacks() -> usize {
 
 /// Reaps until the stack of every thread that has ended, or is just ending, is free. How many are not after
 /// the patience of the command line: 0, unless something is broken.
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
 pub fn quiesce() -> usize {
     let since = time::now();
     loop {
@@ -187,6 +194,9 @@ pub fn quiesce() -> usize {
 }
 
 /// (5) Unmaps all stacks that threads have left. How many there were.
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
 pub fn reap() -> usize {
     if pending::count() == 0 {
         return 0;

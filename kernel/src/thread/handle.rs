@@ -4,8 +4,10 @@ use super::{Name, Shield, Thread, state, switch, table};
 use crate::cpu;
 use crate::trace::{Event, emit};
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::ptr;
 use core::sync::atomic::Ordering;
+use smp::CpuId;
 
 /// A thread, as it was named once. Threads' objects are used again; a handle knows whether its thread is the one that has the
 /// object now, and does nothing to another.
@@ -132,11 +134,18 @@ impl Handle {
 
     /// Lets it go on from [`park`](super::park), now or the next time it gets there. A thread that has ended since is not
     /// there to mind; one that uses its object again may wake for nothing, which `park` allows for.
-    pub fn unpark(self) {
+    pub fn unpark(&self) {
         let _shield = Shield::new();
         if !self.is_gone() {
             switch::unpark(self.thread);
         }
+    }
+
+    /// The CPU that it runs on, or ran on last; before it first runs, the one where it waits to. `None` if it is no more.
+    #[must_use]
+    pub fn last_cpu(&self) -> Option<CpuId> {
+        let cpu = CpuId::new(self.thread.last_cpu.load(Ordering::Relaxed) as usize);
+        (!self.is_gone()).then_some(cpu)
     }
 
     /// Times that it was given a CPU; `None` if it is no more.
@@ -152,10 +161,16 @@ impl Handle {
         let data = self.thread.data.load(Ordering::Acquire);
         (!self.is_gone()).then_some(data)
     }
+}
 
-    /// Keeps a word with the calling thread.
-    pub fn set_data(data: u64) {
-        cpu::current().data.store(data, Ordering::Release);
+/// Keeps a word with the calling thread, for others to see by [`Handle::data`].
+pub fn set_data(data: u64) {
+    cpu::current().data.store(data, Ordering::Release);
+}
+
+impl Hash for Handle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number.hash(state);
     }
 }
 

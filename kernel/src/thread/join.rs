@@ -73,7 +73,6 @@ impl Join {
 }
 
 /// Why a thread's end was not waited for. The handle is given back.
-#[derive(Debug)]
 pub enum JoinError<T> {
     /// It did not come in the time that was given.
     Timeout(JoinHandle<T>),
@@ -94,6 +93,21 @@ impl<T> JoinError<T> {
         }
     }
 
+    const fn handle(&self) -> &JoinHandle<T> {
+        match self {
+            Self::Timeout(handle) | Self::Itself(handle) | Self::Deadlock(handle) | Self::InInterrupt(handle) => handle,
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "Timeout",
+            Self::Itself(_) => "Itself",
+            Self::Deadlock(_) => "Deadlock",
+            Self::InInterrupt(_) => "InInterrupt",
+        }
+    }
+
     const fn wait(&self) -> Wait {
         match self {
             Self::Timeout(_) => Wait::Timeout,
@@ -110,7 +124,13 @@ impl<T> fmt::Display for JoinError<T> {
     }
 }
 
-impl<T: fmt::Debug> core::error::Error for JoinError<T> {}
+impl<T> fmt::Debug for JoinError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple(self.name()).field(self.handle()).finish()
+    }
+}
+
+impl<T> core::error::Error for JoinError<T> {}
 
 /// A thread's handle. Dropping it lets the thread go on by itself.
 ///
@@ -173,7 +193,8 @@ impl<T> JoinHandle<T> {
     /// [`Death`] if the thread ended without a value.
     ///
     /// # Panics
-    /// Where [`join_within`](Self::join_within) has an error: the wait would never end.
+    /// Where [`join_within`](Self::join_within) has an error: the wait would never end. And where the caller may not wait: with a lock
+    /// held, with interrupts masked, with preemption off.
     pub fn join(self) -> Result<T, Death> {
         table::bury();
         let shield = Shield::new();
@@ -188,6 +209,9 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     /// [`JoinError`] if that is too short, or would be, however long it were; it gives the handle back.
+    ///
+    /// # Panics
+    /// Where the caller may not wait, but in a handler: with a lock held, with interrupts masked, with preemption off.
     pub fn join_within(self, limit: Duration) -> Result<Result<T, Death>, JoinError<T>> {
         if cpu::in_interrupt() {
             return Err(JoinError::InInterrupt(self));

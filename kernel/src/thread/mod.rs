@@ -11,6 +11,15 @@
 //! CPU ever sees a READY, PARKED or DEAD thread whose stack is still in use. A thread that is aborted by another is
 //! made to end itself: there is one way out, (4), whoever asks.
 //!
+//! What is not as in `std`:
+//!
+//! - A panic ends the machine, with a report, and not the thread. [`JoinHandle::join`] gives [`Death`] where a thread
+//!   [exits](exit()), is [aborted](Handle::abort), or faults.
+//! - There is no memory without end: [`spawn`] has an error, and a thread's closure and result are part of what it takes.
+//! - No scoped threads: a thread that is aborted does not come back to whoever lent it something.
+//! - The number of CPUs is [`crate::cpu::online`]`().len()`; threads have [priorities](Priority) and may be
+//!   [pinned](Builder::on).
+//!
 //! Aborting is asynchronous, like `pthread_cancel`: what the victim owns through its stack is not dropped. A
 //! [`Shield`] holds an abort off while something must not be lost; every kernel function that owns something midway
 //! has one.
@@ -43,7 +52,7 @@ pub use builder::{Builder, SpawnError, spawn};
 pub use cache::{kept as cached_stacks, set_size as set_stack_cache};
 pub use death::{Death, Fault, FaultKind, Mode};
 pub use exit::{exit, pending_stacks, quiesce, reap, set_exit_delay};
-pub use handle::{Handle, State, current, for_each_handle};
+pub use handle::{Handle, State, current, for_each_handle, set_data};
 pub use join::{JoinError, JoinHandle};
 pub use local::{Local, TooManyLocals};
 pub use name::Name;
@@ -51,10 +60,10 @@ pub use object::Object;
 pub use priority::Priority;
 pub(crate) use shield::HEADROOM;
 pub use shield::{PreemptOff, Shield};
-pub use sleep::sleep;
+pub use sleep::{park_timeout, sleep};
 pub use stack::{GuardedStack, StackBusy, StackMemory};
 pub use switch::{park, yield_now};
-pub use table::{for_each, live};
+pub use table::live;
 pub use watermark::{NoWatermark, Threshold, Watermark, for_each_watermark, watermark};
 
 pub(crate) use builder::set_defaults;
@@ -78,6 +87,7 @@ use name::NameCell;
 use smp::space::SpaceId;
 
 /// CPUs that say that they have nothing to run.
+#[cfg(feature = "misdeeds")]
 pub(crate) fn idle_cpus() -> smp::CpuSet {
     switch::IDLE.load(Ordering::SeqCst)
 }

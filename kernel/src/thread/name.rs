@@ -8,7 +8,7 @@ use wire::debug::NAME;
 const WORDS: usize = NAME / 8;
 
 /// The name of a thread, as much of it as is kept: [`NAME`] bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Name {
     bytes: [u8; NAME],
     length: u8,
@@ -42,6 +42,30 @@ impl Name {
         let mut second = [0; 8];
         second.copy_from_slice(&rest[..8]);
         (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(second))
+    }
+}
+
+impl AsRef<str> for Name {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl PartialEq<str> for Name {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Name {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
     }
 }
 

@@ -2,6 +2,7 @@
 
 /// How urgent a thread is. A CPU always runs the most urgent of the threads that are ready on it, and those that are equally
 /// urgent in turn; one that is less urgent waits, however long.
+///
 /// One that becomes ready interrupts a CPU that runs a less urgent one. If it does so in the moment in which that CPU changes threads,
 /// that may be at the next tick or the one after it.
 ///
@@ -14,7 +15,7 @@
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u8);
 
 impl Priority {

@@ -8,6 +8,7 @@ use core::marker::PhantomData;
 
 /// The thread stays on its CPU, and nothing else runs there but interrupt handlers.
 #[must_use = "preemption comes back when the guard is dropped"]
+#[derive(Debug)]
 pub struct PreemptOff(PhantomData<*mut ()>);
 
 impl PreemptOff {
@@ -55,6 +56,7 @@ pub(crate) const HEADROOM: u64 = 1536;
 
 /// An abort is held off as long as this lives; it takes effect when the last one is dropped.
 #[must_use = "aborts come through when the guard is dropped"]
+#[derive(Debug)]
 pub struct Shield(PhantomData<*mut ()>);
 
 impl Shield {

@@ -7,12 +7,24 @@ use core::sync::atomic::Ordering;
 use core::time::Duration;
 
 /// Waits for at least `duration`; an abort ends it.
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
 pub fn sleep(duration: Duration) {
     let _shield = Shield::new();
     let until = time::now().saturating_add(time::cycles(duration));
     while time::now() < until && !cpu::current().abort_pending() {
         park_until(until);
     }
+}
+
+/// Waits as [`park`](super::park) does, for `limit` at most, to the precision of a timer tick.
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
+pub fn park_timeout(limit: Duration) {
+    let _shield = Shield::new();
+    park_until(time::now().saturating_add(time::cycles(limit)));
 }
 
 /// Gives way in this turn of a loop that waits for what another thread does. Now and then that is until the next tick: the other may be

@@ -258,6 +258,9 @@ impl GuardedStack {
     ///
     /// # Errors
     /// [`StackBusy`] gives it back if a thread has it.
+    ///
+    /// # Panics
+    /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked. So does dropping it.
     pub fn free(self) -> Result<(), StackBusy> {
         if self.is_busy() { Err(StackBusy(self)) } else { Ok(()) }
     }
@@ -304,7 +307,8 @@ pub(super) fn return_lent(slot: SlotId, thread: &'static Thread) -> bool {
 /// # fn example() -> Result<(), SpawnError> {
 /// let thread = Builder::new().on_view_of(&MEMORY).spawn(|| 6 * 7)?;
 /// assert_eq!(thread.join(), Ok(42));
-/// let _without_guards = Builder::new().on_bare(&MEMORY).spawn(|| ())?;
+/// // SAFETY: it needs next to nothing.
+/// let _without_guards = unsafe { Builder::new().on_bare(&MEMORY) }.spawn(|| ())?;
 /// # Ok(())
 /// # }
 /// ```

@@ -275,6 +275,9 @@ fn send_reschedule(irqs: &IrqsOff, target: &Cpu) {
 }
 
 /// Gives way to other threads that are ready.
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
 pub fn yield_now() {
     may_leave();
     // SAFETY: on a thread's stack, with interrupts on, by the assertions.
@@ -283,6 +286,26 @@ pub fn yield_now() {
 
 /// Waits until somebody unparks this thread, unless somebody did since the last time. May return without that too, so
 /// the caller looks again at what it waits for. An abort wakes it.
+///
+/// ```no_run
+/// use core::sync::atomic::{AtomicBool, Ordering};
+/// use kernel::thread::{self, SpawnError};
+///
+/// # fn example() -> Result<(), SpawnError> {
+/// static READY: AtomicBool = AtomicBool::new(false);
+/// let waiter = thread::spawn(|| {
+///     while !READY.load(Ordering::Acquire) {
+///         thread::park();
+///     }
+/// })?;
+/// READY.store(true, Ordering::Release);
+/// waiter.thread().unpark();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
 pub fn park() {
     park_shielded(cpu::current());
     // Without a shield around it, an abort takes effect here.

@@ -107,15 +107,6 @@ pub(crate) fn register(thread: &'static Thread) {
     });
 }
 
-/// Runs `f` on each object in use: number, name, state in a word, the CPU that it ran on last, users.
-pub fn for_each(mut f: impl FnMut(u32, &str, &'static str, u32, u32)) {
-    for_each_object(|thread| {
-        let (name, state) = (thread.name(), thread.state.load(Ordering::Relaxed));
-        let (cpu, users) = (thread.last_cpu.load(Ordering::Relaxed), thread.users.load(Ordering::Relaxed));
-        f(thread.number(), name.as_str(), wire::debug::STATES[usize::from(state).min(4)], cpu, users);
-    });
-}
-
 /// Runs `f` on each object in use.
 pub(super) fn for_each_object(mut f: impl FnMut(&'static Thread)) {
     let mut at = ALL.load(Ordering::Acquire);

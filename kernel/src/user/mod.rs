@@ -3,7 +3,7 @@
 //! ```text
 //!   Program::named ──▶ Process::load: an address space with the program in it
 //!                          │
-//!                          └─▶ Process::spawn: user stack between guards, kernel thread in the space
+//!                          └─▶ Process::builder … spawn: user stack between guards, kernel thread in the space
 //!                                  │
 //!   kernel thread   begin ──▶ enter ══▶ ring 3 ══ interrupt, fault ══▶ Frame on the privileged stack, as from any thread
 //!                               ▲         ║ ▲
@@ -34,7 +34,7 @@ mod system_call;
 pub use image::ImageError;
 pub use process::{Process, ProcessError, UserBuilder};
 pub use program::{Program, ProgramError, programs};
-pub use system_call::set_image_call;
+pub use system_call::{ImageCall, set_image_call};
 
 pub(crate) use context::{Context, comes, leaves};
 pub(crate) use entry::{is_entry, system_call_entry};

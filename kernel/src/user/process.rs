@@ -5,9 +5,10 @@ use super::entry;
 use super::memory::{Memory, StackError, UserStack};
 use super::program::Program;
 use crate::cpu;
-use crate::mem::{AddressSpace, PAGE_SIZE, SpaceError, paging};
+use crate::mem::fallible::try_arc;
+use crate::mem::{AddressSpace, OutOfHeap, PAGE_SIZE, SpaceError, paging};
 use crate::sync::SpinLock;
-use crate::thread::{Builder, JoinHandle, Object, SpawnError};
+use crate::thread::{Builder, JoinHandle, Object, Priority, SpawnError};
 use alloc::sync::Arc;
 use core::fmt;
 use core::ptr;
@@ -76,18 +77,18 @@ impl Process {
                 unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), paging::hhdm(frame.0) as *mut u8, bytes.len()) }
             }
         }
-        Ok(Arc::new(Self {
+        let process = Self {
             name: program.name(),
             entry: program.image().entry,
             memory: Memory::new(space),
             printed: AtomicU64::new(0),
             last: SpinLock::new("printed", ([0; KEPT], 0)),
-        }))
+        };
+        try_arc(process).map_err(|OutOfHeap| ProcessError::Space(SpaceError::OutOfHeap))
     }
 
-    /// How a thread in it is to be.
-    #[must_use]
-    pub fn thread(self: &Arc<Self>) -> UserBuilder {
+    /// A builder of threads in it.
+    pub fn builder(self: &Arc<Self>) -> UserBuilder {
         UserBuilder {
             kernel: Builder::new().name(self.name),
             process: self.clone(),
@@ -103,11 +104,11 @@ impl Process {
         self.printed.load(Ordering::Relaxed)
     }
 
-    /// Whether the last text that a thread of it printed begins so; 64 bytes are kept.
+    /// Whether the last text that a thread of it printed is this one; of both the first 64 bytes count.
     #[must_use]
     pub fn printed_last(&self, text: &str) -> bool {
         let (bytes, length) = *self.last.lock();
-        &bytes[..length] == text.as_bytes()
+        bytes[..length] == text.as_bytes()[..text.len().min(KEPT)]
     }
 
     /// Pages that it has mapped by system calls.
@@ -130,7 +131,9 @@ impl Process {
     }
 }
 
-/// How a user thread is to be.
+/// How a user thread is to be: as [`Builder`] for kernel threads. One that is not told otherwise has a user stack of 4 pages between
+/// guards of one, and is called as its program.
+#[must_use = "no thread is started before `spawn`"]
 #[derive(Clone, Debug)]
 pub struct UserBuilder {
     kernel: Builder<'static>,
@@ -142,56 +145,60 @@ pub struct UserBuilder {
 
 impl UserBuilder {
     /// What the program's main function is given.
-    #[must_use]
     pub const fn arguments(mut self, arguments: [u64; 2]) -> Self {
         self.arguments = arguments;
         self
     }
 
     /// Size of its user stack, in pages of 4 KiB.
-    #[must_use]
     pub const fn stack_pages(mut self, pages: u64) -> Self {
         self.stack_pages = pages;
         self
     }
 
     /// Size of each guard of its user stack, in pages of 4 KiB.
-    #[must_use]
     pub const fn guard_pages(mut self, pages: u64) -> Self {
         self.guard_pages = pages;
         self
     }
 
     /// Size of its privileged stack, in pages of 4 KiB.
-    #[must_use]
     pub fn privileged_pages(mut self, pages: u64) -> Self {
         self.kernel = self.kernel.stack_pages(pages);
         self
     }
 
+    /// Its name in reports, as [`Builder::name`].
+    pub fn name(mut self, name: &str) -> Self {
+        self.kernel = self.kernel.name(name);
+        self
+    }
+
+    /// How urgent it is, as [`Builder::priority`].
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.kernel = self.kernel.priority(priority);
+        self
+    }
+
     /// Gives its kernel thread this object, as [`Builder::object`] does.
-    #[must_use]
     pub fn object(mut self, object: &'static Object) -> Self {
         self.kernel = self.kernel.object(object);
         self
     }
 
     /// Runs it on this CPU only.
-    #[must_use]
     pub fn on(mut self, cpu: CpuId) -> Self {
         self.kernel = self.kernel.on(cpu);
         self
     }
 
     /// Runs it on these CPUs only.
-    #[must_use]
     pub fn affinity(mut self, cpus: CpuSet) -> Self {
         self.kernel = self.kernel.affinity(cpus);
         self
     }
 
     /// Its faults are expected, and what it prints is of no interest: nothing of it is shown.
-    #[must_use]
     pub fn quiet(mut self) -> Self {
         self.kernel = self.kernel.quiet();
         self
@@ -213,7 +220,8 @@ impl UserBuilder {
 
     fn start(self, stack: UserStack) -> Result<JoinHandle<i32>, SpawnError> {
         let (space, entry) = (self.process.memory.space().clone(), self.process.entry);
-        let context = Arc::new(Context::new(self.process, entry, stack, self.arguments));
+        let context = Context::new(self.process, entry, stack, self.arguments);
+        let context = try_arc(context).map_err(|OutOfHeap| SpawnError::OutOfMemory)?;
         self.kernel.space(space).user(context).spawn(run)
     }
 }

@@ -5,6 +5,19 @@ use crate::boot;
 use core::fmt;
 
 /// A program that can be run.
+///
+/// ```no_run
+/// use kernel::user::{Process, Program};
+///
+/// # fn example() -> Result<(), Box<dyn core::error::Error>> {
+/// let process = Process::load(&Program::named("hello")?)?;
+/// let threads = [process.builder().spawn()?, process.builder().stack_pages(16).arguments([1, 2]).spawn()?];
+/// for thread in threads {
+///     kernel::println!("exit code {:?}, or how it died", thread.join());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Program {
     name: &'static str,

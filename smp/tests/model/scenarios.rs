@@ -51,7 +51,6 @@ fn unmap_in(cpu: &Cpu, space: SpaceId, page: usize, ceiling: u32) {
 /// CPUs 0 to `initiators` - 1 unmap a page each, `masked` or not; the rest answer.
 pub fn initiators_and_targets(protocol: &str, cpus: usize, initiators: usize, masked: bool, ceiling: u32) {
     let world = World::new(protocol, cpus, initiators, 0);
-    // All are online before the first begins; a CPU that comes late has a scenario of its own.
     run((0..cpus)
         .map(|me| {
             on(&world, me, move |cpu| {

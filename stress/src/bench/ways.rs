@@ -2,6 +2,7 @@
 
 use crate::failure::check;
 use kernel::mem::Fill;
+use kernel::misdeed;
 use kernel::thread::{self, Builder, Death, GuardedStack, JoinHandle, StackMemory};
 use kernel::time;
 
@@ -55,7 +56,7 @@ pub const WAYS: &[Way] = &[
     way("guarded-1-page", |_| Builder::new().stack_pages(1)),
     way("cached", |_| Builder::new()).cache(4),
     way("cached-as-left", |_| Builder::new().fill(Fill::AsIs)).cache(4),
-    way("bare", |_| Builder::new().on_bare(&MEMORY)),
+    way("bare", |_| misdeed::on_bare(Builder::new(), &MEMORY)),
     way("lent", |grounds| Builder::new().on_stack(&grounds.stack)),
     way("view", |_| Builder::new().on_view_of(&MEMORY)),
     way("returns", |_| Builder::new()).cycle(returns),

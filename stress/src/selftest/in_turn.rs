@@ -14,12 +14,14 @@ use kernel::mem::{
     Access, AddressSpace, Fill, GuardedMapping, MapFlags, PAGE_SIZE, PhysAddr, Window, frame_counts, heap_allocations,
     live_slots, map_anonymous_guarded, map_guarded, unmap,
 };
-use kernel::println;
 use kernel::thread::{self, Builder, GuardedStack, Handle, JoinHandle, Object, SpawnError, StackMemory, State};
+use kernel::user::{Process, Program};
+use kernel::{misdeed, println};
 
 pub const TESTS: &[Test] = &[
     ("every-allocation-of-a-mapping-fails-in-turn", mappings),
     ("every-allocation-of-a-spawn-fails-in-turn", spawns),
+    ("every-allocation-of-a-process-fails-in-turn", processes),
     ("a-thread-object-that-is-missing-is-an-error", objects),
     ("every-allocation-of-a-space-fails-in-turn", spaces),
     ("every-allocation-of-a-growing-heap-fails-in-turn", heap),
@@ -113,7 +115,7 @@ fn spawns(_: &Context) {
     in_turn("spawn, of much, lent", all, 2, || Builder::new().on_stack(&stack).spawn(move || words[3]), joined);
     let viewed = || Builder::new().on_view_of(&MEMORY).guard_pages(5000).spawn(|| 5);
     in_turn("spawn, viewed", all, 4, viewed, joined);
-    in_turn("spawn, bare", all, 2, || Builder::new().on_bare(&MEMORY).spawn(move || words[3]), joined);
+    in_turn("spawn, bare", all, 2, || misdeed::on_bare(Builder::new(), &MEMORY).spawn(move || words[3]), joined);
     in_turn("spawn, own object", all, 4, || Builder::new().object(&OBJECT).spawn(move || words[3]), joined);
     let detached = || Builder::new().object(&OBJECT).spawn_detached(move || assert!(words[3] == 5));
     let ended = |thread: Handle| {
@@ -126,6 +128,23 @@ fn spawns(_: &Context) {
     in_turn("spawn, detached", all, 4, detached, ended);
     check(!stack.is_busy() && !MEMORY.is_busy(), "what is lent comes back", format_args!("it does not"));
     check(OBJECT.is_free(), "an object comes back", format_args!("it does not"));
+}
+
+/// A process, and a thread in it: each allocation on the way to ring 3.
+fn processes(_: &Context) {
+    let Ok(program) = Program::named("hello") else {
+        return check(false, "the programs are there", format_args!("no 'hello'"));
+    };
+    let all = Sources::all();
+    in_turn("process", all, 8, || Process::load(&program), drop);
+    let Ok(process) = Process::load(&program) else { return };
+    // Its first threads make tables that the space keeps.
+    let thread = || process.builder().quiet().stack_pages(3).spawn();
+    let joined = |handle: JoinHandle<i32>| {
+        let end = handle.join();
+        check(end == Ok(0), "a thread that was started ends as it should", format_args!("{end:?}"));
+    };
+    in_turn("user thread", all, 6, thread, joined);
 }
 
 /// All objects that there are have threads, so each further one has to be allocated.

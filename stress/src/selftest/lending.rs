@@ -10,6 +10,7 @@ use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use kernel::mem::{Fill, peek};
+use kernel::misdeed;
 use kernel::record;
 use kernel::thread::{
     self, Builder, Death, GuardedStack, JoinError, JoinHandle, Object, Priority, SpawnError, StackMemory,
@@ -93,7 +94,7 @@ fn lent_stacks(context: &Context) {
                     let builder = match which {
                         0 => builder.on_stack(&shared),
                         1 => builder.on_view_of(&MEMORY[0]),
-                        2 => builder.on_bare(&MEMORY[1]),
+                        2 => misdeed::on_bare(builder, &MEMORY[1]),
                         _ => builder.on_view_of(&MEMORY[2]).guard_pages(2),
                     };
                     match builder.spawn(move || run(which)) {

@@ -180,7 +180,7 @@ fn view(context: &Context) {
         }
         let handle = stays(builder(), cpu);
         refused(builder());
-        refused(Builder::new().on_bare(&VIEWED));
+        refused(misdeed::on_bare(Builder::new(), &VIEWED));
         check(VIEWED.is_busy(), "memory that is lent is busy", format_args!("it is not"));
         let writable = misdeed::can_rewrite(VIEWED.start());
         check(writable, "the source stays writable", format_args!("it is not"));
@@ -199,7 +199,7 @@ fn bare(context: &Context) {
         thread::quiesce();
         let before = (live_slots(), frame_counts().mapped);
         for _ in 0..10 {
-            let inside = Builder::new().on(cpu).on_bare(&BARE).spawn(|| {
+            let inside = misdeed::on_bare(Builder::new().on(cpu), &BARE).spawn(|| {
                 let (start, end) = thread::stack_bounds();
                 // No guards: what lies beside it is mapped.
                 let beside = peek(start - 8).is_some() && peek(end).is_some();
@@ -210,8 +210,8 @@ fn bare(context: &Context) {
             check(right, "bare memory is used as it is", format_args!("{end:x?}, not {own:x?}, {before:?}"));
             check(!BARE.is_busy(), "bare memory is back at once", format_args!("it is busy"));
         }
-        let handle = stays(Builder::new().on_bare(&BARE), cpu);
-        refused(Builder::new().on_bare(&BARE));
+        let handle = stays(misdeed::on_bare(Builder::new(), &BARE), cpu);
+        refused(misdeed::on_bare(Builder::new(), &BARE));
         refused(Builder::new().on_view_of(&BARE));
         handle.iter().for_each(JoinHandle::abort);
         let end = handle.map(JoinHandle::join);

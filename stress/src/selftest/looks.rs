@@ -93,7 +93,7 @@ fn listed(context: &Context) {
     let handles: Vec<_> = all.into_iter().flatten().collect();
     let threads: Vec<Handle> = handles.iter().map(|handle| *handle.thread()).collect();
     threads.iter().filter(|thread| thread.name().is_some_and(|name| name.as_str() == "sleeps")).for_each(Handle::abort);
-    threads.iter().copied().for_each(Handle::unpark);
+    threads.iter().for_each(Handle::unpark);
     handles.into_iter().for_each(|handle| {
         let _ = handle.join();
     });
@@ -135,7 +135,7 @@ fn data(context: &Context) {
             STOP.store(false, Ordering::SeqCst);
             let keeps = Builder::new().object(&OBJECT).on(cpu).spawn(move || {
                 let first = thread::current().data();
-                Handle::set_data(word);
+                thread::set_data(word);
                 RUNS.store(1, Ordering::SeqCst);
                 while !STOP.load(Ordering::SeqCst) {
                     thread::yield_now();

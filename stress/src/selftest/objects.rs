@@ -146,7 +146,7 @@ fn user_thread(context: &Context) {
     static BETWEEN: Between = Between::new();
     let run = |name: &str, cpu, words| {
         let process = process(name)?;
-        started(process.thread().object(&BETWEEN.object).on(cpu).quiet().arguments(words)).map(JoinHandle::join)
+        started(process.builder().object(&BETWEEN.object).on(cpu).quiet().arguments(words)).map(JoinHandle::join)
     };
     let hit = |cpu, words, guard: fn(FaultKind) -> Option<Guard>, expected| {
         let end = run("misdeeds", cpu, words);

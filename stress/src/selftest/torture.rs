@@ -104,7 +104,7 @@ fn work(kind: u64, turns: u64, place: usize) -> u64 {
                     let _shield = thread::Shield::new();
                     WORKERS[(place + 1) % PLACES].lock().as_ref().map(|worker| *worker.thread())
                 };
-                neighbour.into_iter().for_each(thread::Handle::unpark);
+                neighbour.iter().for_each(thread::Handle::unpark);
                 thread::park();
             }
         }

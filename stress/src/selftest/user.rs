@@ -47,7 +47,7 @@ fn wait_for(what: &'static str, done: impl Fn() -> bool) {
 fn prints(context: &Context) {
     let Some(process) = process("hello") else { return };
     for (cpu, code) in context.cpus.zip([0, 1, -1, i32::MAX, i32::MIN, 42, 7, 9]) {
-        expect_code(started(process.thread().on(cpu).arguments([code as u64, 0])), code);
+        expect_code(started(process.builder().on(cpu).arguments([code as u64, 0])), code);
         check(process.printed_last("hello from ring 3\n"), "what is printed arrives", format_args!("it did not"));
     }
     let missing = Program::named("nothing").err();
@@ -58,7 +58,7 @@ fn unmaps(context: &Context) {
     for rounds in [1, 20, 100] {
         let Some(process) = process("maps") else { return };
         let words = context.cpus.len() as u64 | rounds << 32;
-        let start = |(cpu, me): (CpuId, u64)| started(process.thread().on(cpu).quiet().arguments([me, words]));
+        let start = |(cpu, me): (CpuId, u64)| started(process.builder().on(cpu).quiet().arguments([me, words]));
         let threads: Vec<_> = context.cpus.zip(0..).map(start).collect();
         for (me, handle) in threads.into_iter().enumerate() {
             let end = handle.map(JoinHandle::join);
@@ -80,9 +80,9 @@ fn unmaps(context: &Context) {
 /// One process maps and unmaps on CPU 0; another runs on all others. Then a second thread of the first is on CPU 1.
 fn asks_few(context: &Context) {
     let (Some(one), Some(other)) = (process("waits"), process("waits")) else { return };
-    let spin = |process: &Arc<Process>, cpu| started(process.thread().on(cpu).arguments([0, 0]));
+    let spin = |process: &Arc<Process>, cpu| started(process.builder().on(cpu).arguments([0, 0]));
     let mut all: Vec<_> = context.cpus.skip(1).map(|cpu| spin(&other, cpu)).collect();
-    all.push(started(one.thread().on(CpuId::new(0)).arguments([3, 0])));
+    all.push(started(one.builder().on(CpuId::new(0)).arguments([3, 0])));
     for targets in [0, 1] {
         if targets == 1 {
             // The other process's thread leaves CPU 1.
@@ -117,7 +117,7 @@ fn fuzz(context: &Context) {
         let Some(process) = process("fuzz") else { return };
         let start = |(cpu, number)| {
             let seed = context.seed << 16 | round << 8 | number;
-            started(process.thread().on(cpu).quiet().arguments([seed, 2_000]))
+            started(process.builder().on(cpu).quiet().arguments([seed, 2_000]))
         };
         let threads: Vec<_> = context.cpus.zip(0..).map(start).collect();
         threads.into_iter().for_each(|handle| expect_code(handle, 0));
@@ -129,17 +129,17 @@ fn aborts(context: &Context) {
         for way in 0..4 {
             let Some(process) = process("waits") else { return };
             let before = ARRIVED.load(Ordering::SeqCst);
-            let handle = started(process.thread().on(cpu).quiet().arguments([way, 0]));
+            let handle = started(process.builder().on(cpu).quiet().arguments([way, 0]));
             wait_for("to wait", || ARRIVED.load(Ordering::SeqCst) > before);
             thread::sleep(Duration::from_millis(way * 3));
             abort(handle);
         }
         // In the kernel, for the program; and before it has begun.
         let Some(process) = process("misdeeds") else { return };
-        let handle = started(process.thread().on(cpu).quiet().arguments([14, 5]));
+        let handle = started(process.builder().on(cpu).quiet().arguments([14, 5]));
         thread::sleep(Duration::from_millis(3));
         abort(handle);
-        abort(started(process.thread().on(cpu).quiet().arguments([14, 5])));
+        abort(started(process.builder().on(cpu).quiet().arguments([14, 5])));
     }
 }
 
@@ -153,7 +153,7 @@ fn leave_nothing(context: &Context) {
             .filter_map(|(cpu, number): (_, u64)| {
                 let way = (round + number) % 4;
                 let words = if round % 2 == 0 { [way, 0] } else { [[0, 1, 2, 14][way as usize], number % 4] };
-                started(process.thread().on(cpu).quiet().arguments(words))
+                started(process.builder().on(cpu).quiet().arguments(words))
             })
             .collect();
         if round % 2 == 0 {
@@ -170,12 +170,12 @@ fn leave_nothing(context: &Context) {
 
 fn limits(_: &Context) {
     let Some(process) = process("waits") else { return };
-    expect_code(started(process.thread().arguments([4, 0])), Error::OverLimit as i32);
+    expect_code(started(process.builder().arguments([4, 0])), Error::OverLimit as i32);
     for pages in [0, 255, 256, u64::MAX] {
-        let end = process.thread().stack_pages(pages).spawn();
+        let end = process.builder().stack_pages(pages).spawn();
         check(end.is_err(), "absurd stacks are errors", format_args!("{pages} pages"));
     }
-    let all: Vec<_> = (0..100).map_while(|_| process.thread().quiet().arguments([2, 0]).spawn().ok()).collect();
+    let all: Vec<_> = (0..100).map_while(|_| process.builder().quiet().arguments([2, 0]).spawn().ok()).collect();
     check(all.len() == 64, "threads of a process are counted", format_args!("{} are there", all.len()));
     all.into_iter().for_each(|handle| abort(Some(handle)));
 }
@@ -185,7 +185,7 @@ fn registers(context: &Context) {
         let Some(process) = process("registers") else { return };
         let start = |(cpu, number): (CpuId, u64)| {
             let word = 0x0123_4567_89ab_cdef_u64.wrapping_mul(round << 8 | number);
-            started(process.thread().on(cpu).arguments([word, 40]))
+            started(process.builder().on(cpu).arguments([word, 40]))
         };
         let threads: Vec<_> = [0, 100, 200].into_iter().flat_map(|more| context.cpus.zip(more..)).map(start).collect();
         threads.into_iter().for_each(|handle| expect_code(handle, 0));
@@ -206,7 +206,7 @@ fn nmis(context: &Context) {
     let storms: Vec<_> = context.cpus.take(2).filter_map(|cpu| storm(cpu).ok()).collect();
     for program in ["registers", "fuzz", "registers"] {
         let Some(process) = process(program) else { break };
-        let start = |(cpu, number)| started(process.thread().on(cpu).quiet().arguments([number, 60]));
+        let start = |(cpu, number)| started(process.builder().on(cpu).quiet().arguments([number, 60]));
         let threads: Vec<_> = context.cpus.zip(1..).map(start).collect();
         threads.into_iter().for_each(|handle| expect_code(handle, 0));
     }

@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[
 /// Runs `misdeeds` with these words on this CPU; how it ended.
 fn misdeed(cpu: CpuId, words: [u64; 2]) -> Option<Result<i32, Death>> {
     let process = process("misdeeds")?;
-    started(process.thread().on(cpu).arguments(words)).map(JoinHandle::join)
+    started(process.builder().on(cpu).arguments(words)).map(JoinHandle::join)
 }
 
 /// The same, which has to be a fault.
@@ -126,7 +126,7 @@ fn others_memory(context: &Context) {
     let Some(victim) = process("waits") else { return };
     kernel::user::set_image_call(tell_place);
     // Two threads: the second one's stack is where no other process has one.
-    let start = |_| started(victim.thread().arguments([2, 0]));
+    let start = |_| started(victim.builder().arguments([2, 0]));
     let threads: Vec<_> = (0..2).filter_map(start).collect();
     while PLACE.load(Ordering::SeqCst) == 0 {
         thread::yield_now();
@@ -156,7 +156,7 @@ fn access_rights(context: &Context) {
 fn privileged(context: &Context) {
     const ALL: u64 = 40;
     for cpu in context.cpus.take(2) {
-        let bystander = process("waits").and_then(|process| started(process.thread().on(cpu).arguments([9, 2_000])));
+        let bystander = process("waits").and_then(|process| started(process.builder().on(cpu).arguments([9, 2_000])));
         let kernels = Builder::new().name("bystander").on(cpu).spawn(|| (0..2_000).for_each(|_| thread::yield_now()));
         for number in 0..ALL {
             if let Some(fault) = fault(cpu, [5, number]) {

@@ -1,4 +1,4 @@
-//! `trace-cost`: what recording costs. The same rounds of `abort-storm` with it and without, in turn, so that whatever
+//! `trace-cost`: what recording costs. The same rounds of `mixed` with it and without, in turn, so that whatever
 //! the host does to one it does to the other; and single events with nothing around them.
 
 use super::{Context, mixed};

@@ -64,7 +64,7 @@ fn without_programs() {
 }
 
 fn start(process: &Arc<Process>, words: [u64; 2], end: End, threads: &mut Vec<Started>) {
-    threads.extend(started(process.thread().quiet().arguments(words)).map(|handle| (handle, end)));
+    threads.extend(started(process.builder().quiet().arguments(words)).map(|handle| (handle, end)));
 }
 
 fn misdeeds(context: &Context, random: &mut Random, threads: &mut Vec<Started>) {

@@ -11,7 +11,7 @@ pub use names::{Bug, Protocol, Reaping, Run, Trace, TraceDump, Workload};
 
 /// Everything that can be said on the command line.
 ///
-/// `T` is the text of the test's name: borrowed from the line in the guest.
+/// `'a`: the test's name is borrowed from the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options<'a> {
     /// `run=`: what to do.

@@ -52,7 +52,7 @@ named! {
 named! {
     /// The stress workloads.
     Workload {
-        /// All the others, one after the other and at once.
+        /// Each storm, `cross-abort` and `overflow`, one after the other and then all at once.
         Mixed = "mixed",
         /// All CPUs spawn threads that touch their whole stack and end themselves, staggered and at a barrier.
         AbortStorm = "abort-storm",
@@ -70,7 +70,7 @@ named! {
         Many = "many",
         /// One-page shootdowns and bare IPI round trips in turn, the other CPUs waiting in a pause loop.
         Latency = "latency",
-        /// Rounds of `abort-storm` with events recorded and without, in turn, to learn what recording costs.
+        /// Rounds of `mixed` with events recorded and without, in turn, to learn what recording costs.
         TraceCost = "trace-cost",
     }
 }

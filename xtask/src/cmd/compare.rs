@@ -108,7 +108,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 impl Args {
-    /// Each protocol, with CPUs that sleep asked and not; and the other reaping policy with some of them.
+    /// Each protocol with each reaping policy, with CPUs that sleep asked and not.
     fn ways(&self) -> Vec<Way> {
         let workload = Workload::by_name(&self.workload).expect("clap has checked the name");
         // No processor that QEMU emulates has INVLPGB.

@@ -34,6 +34,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     // Every allocation fails in turn.
     holds_injected("in-turn::mappings", "run=test test=every-allocation-of-a-mapping-fails-in-turn").on_each(),
     holds_injected("in-turn::spawns", "run=test test=every-allocation-of-a-spawn-fails-in-turn").on_each(),
+    holds_injected("in-turn::processes", "run=test test=every-allocation-of-a-process-fails-in-turn").on_each(),
     holds_injected("in-turn::thread-objects", "run=test test=a-thread-object-that-is-missing-is-an-error").on_each(),
     holds_injected("in-turn::spaces", "run=test test=every-allocation-of-a-space-fails-in-turn"),
     holds_injected("in-turn::heap", "run=test test=every-allocation-of-a-growing-heap-fails-in-turn"),

@@ -19,7 +19,7 @@ pub(super) const ROWS: &[GuestTest] = &[
         "run=test test=no-cpu-reads-what-was-unmapped bug=skip-shootdown",
         "no stale translation after an unmap",
     )
-    .limit_s(20), // what comes after that is anybody's guess; often it hangs
+    .limit_s(10), // what comes after that is anybody's guess; often it hangs
     holds("shootdown::waits-for-masked-cpus", "run=test test=an-unmap-waits-for-cpus-that-mask-interrupts"),
     sees(
         "shootdown::free-before-ack-is-seen",
