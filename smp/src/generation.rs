@@ -1,4 +1,4 @@
-//! Numbers of requests, which wrap around and stay comparable.
+//! Numbers of requests, which wrap around.
 //!
 //! 0 means "never" and no request has it, so a slot that nobody wrote cannot look acknowledged.
 
@@ -11,18 +11,16 @@ pub const fn after(generation: u32) -> u32 {
     }
 }
 
-/// Whether an acknowledgement of `acked` covers `asked`: the same, or younger by less than half the number space.
-///
-/// A slot is asked for a new generation only after the one before was acknowledged, so the two are never further apart
-/// than one; the half space is the margin.
+/// Whether an acknowledgement of `acked` answers the request `asked`: it is that one's. An initiator has one open request, so no other
+/// can be meant; and however many requests there were in between of which this CPU was not asked, an old one is an old one.
 #[must_use]
-pub const fn covers(acked: u32, asked: u32) -> bool {
-    acked != 0 && acked.wrapping_sub(asked) < u32::MAX / 2
+pub const fn answers(acked: u32, asked: u32) -> bool {
+    acked == asked
 }
 
-/// As [`covers`], wrong once numbers have wrapped: what the seeded bug `wrap-unsafe` compares by.
+/// As [`answers`], wrong once numbers have wrapped: what the seeded bug `wrap-unsafe` compares by.
 #[must_use]
-pub(crate) const fn covers_unless_wrapped(acked: u32, asked: u32) -> bool {
+pub(crate) const fn answers_unless_wrapped(acked: u32, asked: u32) -> bool {
     acked >= asked
 }
 
@@ -33,17 +31,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_old_acknowledgement_never_covers_a_younger_request(asked in 1u32..) {
-            prop_assert!(covers(asked, asked));
-            prop_assert!(!covers(asked, after(asked)));
-            prop_assert!(covers(after(asked), asked));
+        fn no_other_acknowledgement_answers_however_old(asked in 1u32.., age in 1u32..) {
+            prop_assert!(answers(asked, asked));
+            prop_assert!(!answers(asked.wrapping_sub(age), asked));
+            prop_assert!(!answers(asked, after(asked)));
         }
     }
 
     #[test]
-    fn zero_is_skipped_and_never_covers() {
+    fn zero_is_skipped_and_never_answers() {
         assert_eq!(after(u32::MAX), 1);
-        assert!(!covers(0, u32::MAX));
-        assert!(!covers(0, 1));
+        assert!(!answers(0, u32::MAX));
+        assert!(!answers(0, 1));
     }
 }

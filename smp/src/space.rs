@@ -212,6 +212,8 @@ impl Loaded {
             None => {
                 let tag = self.latest.load(Ordering::Relaxed) as usize % count + 1;
                 self.latest.store(tag as u32, Ordering::Relaxed);
+                // What is under it is dropped, and is nobody's to come back to.
+                self.tags[tag - 1].space.store(0, Ordering::Relaxed);
                 (tag, 0)
             }
         }

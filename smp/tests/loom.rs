@@ -62,6 +62,7 @@ fn what_is_kept_under_a_tag_is_up_to_date() {
     each("one comes back to a tag, a page of its space", 4, |name| run::comes_back_under_a_tag(name, 0, false));
     each("one comes back to a tag, a kernel page", 3, |name| run::comes_back_under_a_tag(name, 1, false));
     each("the same, dropped under all tags", 3, |name| run::comes_back_under_a_tag(name, 1, true));
+    each("a tag that another space took over, which is no more", 4, run::destroyed_under_a_tag);
 }
 
 #[test]

@@ -100,9 +100,9 @@ impl Scoreboard {
             return cost;
         }
         // (7) Acquire: pairs with the release in `answer`; what the caller frees is freed after the flushes.
-        let covers =
-            if bug::armed(Bug::WrapUnsafe) { generation::covers_unless_wrapped } else { generation::covers };
-        let answered = |cpu: CpuId| covers(self.slot(me, cpu).acked.load(Ordering::Acquire), generation);
+        let answers =
+            if bug::armed(Bug::WrapUnsafe) { generation::answers_unless_wrapped } else { generation::answers };
+        let answered = |cpu: CpuId| answers(self.slot(me, cpu).acked.load(Ordering::Acquire), generation);
         let missing = || {
             while waiting.lowest().is_some_and(answered) {
                 waiting.next();

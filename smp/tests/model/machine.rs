@@ -152,6 +152,9 @@ impl Cpu {
             let in_use = loaded.space() == Some(SpaceId(id)) && !loaded.is_lazy();
             if id == 0 {
                 (self.world.kernels..self.world.frames.len()).for_each(|page| self.load_and_use(page, in_use));
+            } else {
+                let held = &self.tlb.borrow()[self.tag.get()];
+                assert!(!held[self.world.kernels..].contains(&true), "space {id} sees what space 0 maps");
             }
         }
     }

@@ -232,31 +232,59 @@ pub fn overtaking(protocol: &str) {
 /// CPU 0 frees the tables of a space that CPU 1 has loaded and uses no more.
 pub fn destroyed(protocol: &str) {
     let world = World::new(protocol, 2, 0, 1);
-    let space = SpaceId(0);
     let lazy = Arc::new(AtomicU32::new(0));
     let seen = lazy.clone();
     run(vec![
-        on(&world, 0, move |cpu| {
-            cpu.comes_online();
-            while seen.load(Ordering::Acquire) == 0 {
-                cpu.relax();
-            }
-            let mut ranges = Ranges::new(0);
-            ranges.free_tables();
-            Unmapped::in_space(cpu, space, &mut ranges, ())
-                .shoot_down(cpu.protocol(), cpu, &mut MayWait::checked())
-                .release();
-            cpu.world.tables[0].free();
-        }),
+        on(&world, 0, move |cpu| destroy(cpu, SpaceId(0), &seen)),
         on(&world, 1, move |cpu| {
             cpu.comes_online();
-            cpu.switch_to(Some(space));
+            cpu.switch_to(Some(SpaceId(0)));
             cpu.touch();
             cpu.switch_to(None);
             lazy.store(1, Ordering::Release);
             cpu.touch();
         }),
     ]);
+}
+
+/// The same, where CPU 1 was in another space before, whose tag that one took over: it goes back to it.
+pub fn destroyed_under_a_tag(protocol: &str) {
+    let world = World::tagged(protocol, 2, (1, 0), 2, 1, false);
+    let lazy = Arc::new(AtomicU32::new(0));
+    let (seen, gone) = (lazy.clone(), lazy.clone());
+    run(vec![
+        on(&world, 0, move |cpu| {
+            destroy(cpu, SpaceId(0), &seen);
+            seen.store(2, Ordering::Release);
+            cpu.happened();
+        }),
+        on(&world, 1, move |cpu| {
+            cpu.comes_online();
+            cpu.switch_to(Some(SpaceId(1)));
+            cpu.switch_to(Some(SpaceId(0)));
+            cpu.touch();
+            cpu.switch_to(None);
+            lazy.store(1, Ordering::Release);
+            cpu.happened();
+            while gone.load(Ordering::Acquire) == 1 {
+                cpu.relax();
+            }
+            cpu.switch_to(Some(SpaceId(1)));
+            cpu.touch();
+        }),
+    ]);
+}
+
+/// Frees the tables of a space, once another CPU uses them no more.
+fn destroy(cpu: &Cpu, space: SpaceId, unused: &AtomicU32) {
+    cpu.comes_online();
+    while unused.load(Ordering::Acquire) == 0 {
+        cpu.relax();
+    }
+    let mut ranges = Ranges::new(0);
+    ranges.free_tables();
+    Unmapped::in_space(cpu, space, &mut ranges, ()).shoot_down(cpu.protocol(), cpu, &mut MayWait::checked()).release();
+    cpu.world.tables[space.0 as usize].free();
 }
 
 /// Each CPU takes what is pending and leaves a stack, `rounds` times: none is lost, none comes out twice, there is always
