@@ -46,6 +46,7 @@ mod sleep;
 mod stack;
 pub(crate) mod switch;
 mod table;
+mod token;
 pub(crate) mod watermark;
 
 pub use builder::{Builder, SpawnError, spawn};
@@ -116,8 +117,8 @@ pub(crate) struct Thread {
     /// Which thread the object stands for at present: counts up, never 0 in a thread that was spawned, 0 in an object that is
     /// free. Idle threads have the number of their CPU + 1.
     number: AtomicU32,
-    /// An unpark that has not been used up; see [`switch::park`].
-    token: AtomicBool,
+    /// What lets it go on when it parks.
+    token: token::Token,
     /// The number of the thread whose end somebody wants: of no other that has the object before or after it.
     abort: AtomicU32,
     /// Guard hits are expected: count them, print nothing.
@@ -184,7 +185,7 @@ impl Thread {
         Self {
             state: AtomicU8::new(state::FREE),
             number: AtomicU32::new(0),
-            token: AtomicBool::new(false),
+            token: token::Token::none(),
             abort: AtomicU32::new(0),
             quiet: AtomicBool::new(false),
             essential: AtomicBool::new(false),

@@ -24,7 +24,7 @@ pub fn sleep(duration: Duration) {
 /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
 pub fn park_timeout(limit: Duration) {
     let _shield = Shield::new();
-    park_until(time::now().saturating_add(time::cycles(limit)));
+    park_among_sleepers(time::now().saturating_add(time::cycles(limit)), |_| switch::park());
 }
 
 /// Gives way in this turn of a loop that waits for what another thread does. Now and then that is until the next tick: the other may be
@@ -42,9 +42,9 @@ pub(super) fn park_for_a_tick() {
     park_among_sleepers(time::now(), switch::park_regardless);
 }
 
-/// Parks until this time at most, in cycles. May return early, as [`switch::park`] may. The caller holds aborts off.
+/// Parks until this time at most, in cycles, for a wait of the kernel's. May return early. The caller holds aborts off.
 pub(super) fn park_until(until: u64) {
-    park_among_sleepers(until, |_| switch::park());
+    park_among_sleepers(until, switch::park_shielded);
 }
 
 fn park_among_sleepers(until: u64, park: impl FnOnce(&'static Thread)) {

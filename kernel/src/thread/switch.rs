@@ -115,7 +115,7 @@ fn epilogue(cpu: &'static Cpu, before: &'static Thread, why: Why) -> Option<&'st
             before.state.store(state::PARKED, Ordering::SeqCst); // (6)
             // An unpark that came before the line above found the thread RUNNING and left the token: take it here.
             // Sequentially consistent on both sides: one of the two sees the other.
-            let missed = before.token.load(Ordering::SeqCst) && !bug::armed(Bug::LostWakeup);
+            let missed = before.token.is_woken() && !bug::armed(Bug::LostWakeup);
             if missed && becomes_ready(before) { Some(before) } else { None }
         }
         Why::Exits => exit::left_for_good(before), // (4)
@@ -202,7 +202,7 @@ pub(crate) fn after_interrupt(cpu: &'static Cpu, frame: *mut Frame) -> *mut Fram
 /// A timer tick on this CPU: wakes sleepers, and ends the slice of the thread that runs.
 pub(crate) fn tick(cpu: &'static Cpu, now: u64) {
     while let Some(thread) = cpu.sleepers.take_due(now) {
-        unpark(thread);
+        wake(thread);
     }
     let left = cpu.slice.get().saturating_sub(1);
     cpu.slice.set(left);
@@ -307,44 +307,56 @@ pub fn yield_now() {
 /// # Panics
 /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
 pub fn park() {
-    park_shielded(cpu::current());
+    let thread = cpu::current();
+    if !thread.token.take() && !thread.abort_pending() {
+        may_leave();
+        // SAFETY: as in `yield_now`.
+        unsafe { entry::park() };
+        thread.token.take();
+    }
     // Without a shield around it, an abort takes effect here.
     drop(Shield::new());
 }
 
-/// As [`park`], for a caller that holds aborts off; `thread` is the one that calls.
+/// As [`park`], for a wait of the kernel's, which leaves the user's unparks to the user. The caller holds aborts off; `thread` is the
+/// one that calls.
 #[inline(always)]
 pub(super) fn park_shielded(thread: &'static Thread) {
-    if !thread.token.swap(false, Ordering::SeqCst) && !thread.abort_pending() {
+    if !thread.token.take_wake() && !thread.abort_pending() {
         may_leave();
         // SAFETY: as in `yield_now`.
         unsafe { entry::park() };
-        // A swap, to see all that an unparker did whose token this takes away.
-        thread.token.swap(false, Ordering::SeqCst);
+        thread.token.take_wake();
     }
 }
 
 /// As [`park_shielded`], but an abort does not keep it from parking: whoever waits on although it was aborted lets others run.
 pub(super) fn park_regardless(thread: &'static Thread) {
-    if !thread.token.swap(false, Ordering::SeqCst) {
+    if !thread.token.take_wake() {
         may_leave();
         // SAFETY: as in `yield_now`.
         unsafe { entry::park() };
-        thread.token.swap(false, Ordering::SeqCst);
+        thread.token.take_wake();
     }
 }
 
-/// (7) Lets a thread go on that is parked, or the next time that it parks.
-pub(crate) fn unpark(thread: &'static Thread) {
-    if wake(thread) {
+/// (7) Lets a thread go on from its user's park, now or the next time that it gets there.
+pub(super) fn unpark(thread: &'static Thread) {
+    thread.token.unpark();
+    wake(thread);
+}
+
+/// (7) Ends the wait that a thread is in, or begins next, whoever's it is.
+pub(crate) fn wake(thread: &'static Thread) {
+    if wakes(thread) {
         make_ready(thread);
     }
 }
 
-/// (7) As [`unpark`], for a caller that says where it goes on: whether it is READY now, and nowhere yet.
+/// (7) As [`wake`], for a caller that says where it goes on: whether it is READY now, and nowhere yet.
 #[inline(always)]
-pub(super) fn wake(thread: &'static Thread) -> bool {
-    thread.token.store(true, Ordering::SeqCst);
+pub(super) fn wakes(thread: &'static Thread) -> bool {
+    thread.token.wake();
     let ready = becomes_ready(thread);
     if !ready {
         emit(Event::Unpark { thread: thread.number() });
@@ -354,7 +366,8 @@ pub(super) fn wake(thread: &'static Thread) -> bool {
 
 #[inline(always)]
 fn becomes_ready(thread: &'static Thread) -> bool {
-    thread.state.compare_exchange(state::PARKED, state::READY, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    // Where it fails, too: see `epilogue`.
+    thread.state.compare_exchange(state::PARKED, state::READY, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }
 
 /// Leaves the CPU for good: the end of a thread.

@@ -89,7 +89,7 @@ pub(super) fn prepare(thread: &'static Thread) {
     thread.number.store(next_number(), Ordering::Relaxed);
     thread.join.reset();
     thread.end.reset();
-    thread.token.store(false, Ordering::Relaxed);
+    thread.token.reset();
     thread.preempt_off.set(0);
     thread.shields.set(0);
     thread.turns.set(0);

@@ -1,14 +1,14 @@
 //! Scheduling: threads take turns, wait, sleep and wake as they should.
 
 use super::Test;
-use crate::failure::check;
+use crate::failure::{check, fail};
 use crate::workload::Context;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use kernel::thread::{self, Builder, Handle};
+use kernel::thread::{self, Builder, Handle, JoinHandle};
 use kernel::{SpinLock, cpu, time};
 use smp::CpuSet;
 
@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("threads-that-never-give-way-take-turns", preemption),
     ("a-sleeper-wakes-not-too-early", sleeping),
     ("an-unpark-is-never-lost", parking),
+    ("an-unpark-outlasts-the-kernels-waits", unpark_in_a_wait),
     ("idle-cpus-take-work-from-busy-ones", stealing),
     ("a-thread-stays-where-it-was-pinned", pinning),
     ("values-come-back-by-join", values),
@@ -68,6 +69,41 @@ fn sleeping(_: &Context) {
         .collect();
     for sleeper in sleepers {
         check(sleeper.join().is_ok(), "sleepers live", format_args!("one died"));
+    }
+}
+
+/// An unpark that comes while the thread waits for something of the kernel's, a time or an end, is there when it parks.
+fn unpark_in_a_wait(context: &Context) {
+    const A_WHILE: Duration = Duration::from_millis(20);
+    fn sleeps_then_parks() {
+        thread::sleep(A_WHILE);
+        thread::park();
+    }
+    fn joins_then_parks() {
+        let other = thread::spawn(sleeps_a_while);
+        let end = other.map(JoinHandle::join);
+        check(end == Ok(Ok(())), "a sleeper lives", format_args!("{end:?}"));
+        thread::park();
+    }
+    fn sleeps_a_while() {
+        thread::sleep(A_WHILE);
+    }
+    fn parks_for_a_time() {
+        sleeps_a_while();
+        thread::park_timeout(Duration::from_secs(1000)); // ended by what came before it
+    }
+    for (name, waits) in
+        [("sleep", sleeps_then_parks as fn()), ("join", joins_then_parks), ("park_timeout", parks_for_a_time)]
+    {
+        for cpu in context.cpus {
+            let Ok(waiter) = Builder::new().name("waits").on(cpu).spawn(waits) else { continue };
+            thread::sleep(A_WHILE / 4);
+            waiter.thread().unpark();
+            match waiter.join_within(Duration::from_secs(20)) {
+                Ok(end) => check(end.is_ok(), "waiters live", format_args!("{name}: {end:?}")),
+                Err(error) => fail("an unpark outlasts the kernel's waits", format_args!("{name}: {error}")),
+            }
+        }
     }
 }
 
