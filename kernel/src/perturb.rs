@@ -38,9 +38,11 @@ pub(crate) enum Point {
     IdleExit,
     /// A CPU is about to load another address space's tables, or has just done so.
     SpaceSwitch,
+    /// Whoever lends a stack has dropped it, and it is not taken down yet.
+    Dropped,
 }
 
-const POINTS: usize = Point::SpaceSwitch as usize + 1;
+const POINTS: usize = Point::Dropped as usize + 1;
 /// The longest delay is 4 to this power of iterations: about a million, one or two milliseconds.
 const MAGNITUDES: u32 = 10;
 

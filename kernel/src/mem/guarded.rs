@@ -20,7 +20,7 @@ use super::slots::{self, Kind, SlotId, SlotList};
 use super::{PAGE_SIZE, PhysAddr, general, probe, tlb};
 use crate::bug;
 use crate::sync::may_wait;
-use crate::thread::Shield;
+use crate::thread::{PreemptOff, Shield};
 use crate::time;
 use crate::trace::{Event, emit};
 use core::mem::ManuallyDrop;
@@ -68,7 +68,10 @@ impl GuardedMapping {
     ///
     /// # Errors
     /// [`MapError`] says what is wrong or missing; nothing has changed then.
-    pub fn physical(physical: PhysAddr, pages: u64, guard: u64, access: Access) -> Result<Self, MapError> {
+    ///
+    /// # Safety
+    /// With [`write`](Self::write), whoever has the value may write there: if it is a device's, that may do anything.
+    pub unsafe fn physical(physical: PhysAddr, pages: u64, guard: u64, access: Access) -> Result<Self, MapError> {
         let _shield = Shield::new();
         let bytes = pages.checked_mul(PAGE_SIZE).ok_or(MapError::Overflow(physical.0))?;
         general::map_physical(physical, bytes, guard, access, Cache::AsUsual, Kind::Foreign).map(Self)
@@ -151,24 +154,38 @@ impl Drop for GuardedMapping {
 /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
 pub fn unmap(address: u64) -> Result<(), UnmapError> {
     let _shield = Shield::new();
-    let slot = slots::slot_of(address).filter(|slot| slot.pages() > 0 && slot.start() == address);
-    let slot = slot.ok_or_else(|| general::no_mapping_at(address))?;
-    let kind = match slot.kind() {
-        loose @ (Kind::LooseMemory | Kind::LooseForeign) => loose,
-        Kind::Memory | Kind::Foreign => return Err(UnmapError::IsOwned(address)),
-        Kind::Stack | Kind::Lent | Kind::View => return Err(UnmapError::IsStack(address)),
-        Kind::Empty => return Err(UnmapError::NotMapped(address)),
-    };
-    if !slot.claim(kind) {
-        return Err(UnmapError::NotMapped(address));
+    let slot = slots::slot_of(address).ok_or_else(|| general::no_mapping_at(address))?;
+    loop {
+        if slot.pages() == 0 || slot.start() != address {
+            return Err(general::no_mapping_at(address));
+        }
+        let kind = match slot.kind() {
+            loose @ (Kind::LooseMemory | Kind::LooseForeign) => loose,
+            Kind::Memory | Kind::Foreign => return Err(UnmapError::IsOwned(address)),
+            Kind::Stack | Kind::Lent | Kind::OnLoan | Kind::View => return Err(UnmapError::IsStack(address)),
+            Kind::Empty => return Err(UnmapError::NotMapped(address)),
+            Kind::Doubted => {
+                core::hint::spin_loop(); // whoever looks is not preempted
+                continue;
+            }
+        };
+        if claim_loose(slot, kind, address) {
+            take_down(slot, kind == Kind::LooseMemory, &mut may_wait(0));
+            return Ok(());
+        }
     }
-    if slot.start() != address {
-        // Unmapped by somebody else and used for another loose mapping since it was looked at: not the one that was meant.
-        slot.describe(slot.pages(), kind);
-        return Err(UnmapError::NotMapped(address));
+}
+
+/// Takes a loose mapping that starts at `address`, to unmap it. The slot may have been unmapped by somebody else and used for another one
+/// since it was looked at: that one stays, and nobody sees it gone meanwhile.
+fn claim_loose(slot: SlotId, kind: Kind, address: u64) -> bool {
+    let _here = PreemptOff::new();
+    if !slot.change(kind, Kind::Doubted) {
+        return false;
     }
-    take_down(slot, kind == Kind::LooseMemory, &mut may_wait(0));
-    Ok(())
+    let is_it = slot.start() == address;
+    slot.describe(slot.pages(), if is_it { Kind::Empty } else { kind });
+    is_it
 }
 
 /// The word at any address, read through this CPU's TLB; `None` if it faults.
@@ -365,5 +382,34 @@ pub(super) fn clear_late(slot: SlotId) {
     if bug::armed(Bug::ClearAfterFlush) {
         let (start, pages) = slot.extent();
         clear_entries(slot, start, pages);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    /// Of a mapping that somebody takes for another one, its owner never sees that it is not there.
+    #[test]
+    fn a_mapping_that_is_doubted_is_not_gone() {
+        static OVER: AtomicBool = AtomicBool::new(false);
+        let slot = slots::allocate(5, 1).unwrap();
+        slot.describe(5, Kind::LooseMemory);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..500_000 {
+                    assert!(!claim_loose(slot, Kind::LooseMemory, slot.start() + PAGE_SIZE));
+                }
+                OVER.store(true, Ordering::Relaxed);
+            });
+            let mut gone = 0;
+            while !OVER.load(Ordering::Relaxed) {
+                gone += u32::from(slot.kind() == Kind::Empty);
+            }
+            assert_eq!(gone, 0);
+        });
+        assert!(claim_loose(slot, Kind::LooseMemory, slot.start()) && slot.kind() == Kind::Empty);
+        slots::free(slot);
     }
 }

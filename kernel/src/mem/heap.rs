@@ -111,7 +111,7 @@ impl Heap {
         // The allocator's own header and the alignment, generously.
         let wanted = layout.size() as u64 + layout.align() as u64 + PAGE_SIZE;
         let bytes = wanted.next_multiple_of(PAGE_SIZE).max(GROWTH);
-        if self.filled + bytes > LIMIT {
+        if bytes > LIMIT - self.filled {
             return Err(OutOfFrames);
         }
         let frames = frames::allocate((bytes / PAGE_SIZE) as usize, Use::Heap)?;

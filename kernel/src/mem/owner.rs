@@ -168,7 +168,7 @@ fn of_slot(slot: SlotId, hit: Hit) -> Owner {
         return Owner::Vacant(hit);
     }
     match (slot.kind(), slot.stack_kind()) {
-        (Kind::Stack | Kind::Lent | Kind::View, (StackKind::Thread, _)) => {
+        (Kind::Stack | Kind::Lent | Kind::OnLoan | Kind::View, (StackKind::Thread, _)) => {
             // An object stands for one thread after the other: read again until it is the same one as before.
             let mut last = None;
             loop {

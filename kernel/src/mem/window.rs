@@ -90,6 +90,7 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
+        let _shield = Shield::new();
         self.unmap(None);
         slots::free(self.slot);
     }

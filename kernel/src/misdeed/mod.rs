@@ -10,7 +10,7 @@ pub(crate) use ambush::passes;
 pub use ambush::{Deed, ambush, nmi};
 
 use crate::cpu;
-use crate::mem::{Owner, Region, StackKind, owner_of, probe};
+use crate::mem::{Access, GuardedMapping, MapError, Owner, PhysAddr, Region, StackKind, owner_of, probe};
 use crate::sync::SpinLock;
 use crate::sync::irq::IrqsOff;
 use crate::thread::{self, Builder, StackMemory};
@@ -21,6 +21,15 @@ use smp::CpuId;
 pub fn on_bare<'s, const PAGES: usize>(builder: Builder<'s>, memory: &'static StackMemory<PAGES>) -> Builder<'s> {
     // SAFETY: the caller knows what the thread needs; nothing here can.
     unsafe { builder.on_bare(memory) }
+}
+
+/// [`GuardedMapping::physical`], for memory at which writing does no harm.
+///
+/// # Errors
+/// As there.
+pub fn map_physical(physical: PhysAddr, pages: u64, guard: u64, access: Access) -> Result<GuardedMapping, MapError> {
+    // SAFETY: the caller knows what is there; nothing here can.
+    unsafe { GuardedMapping::physical(physical, pages, guard, access) }
 }
 
 /// Writes a byte `distance` bytes below the calling thread's stack (1 is the byte next to it).

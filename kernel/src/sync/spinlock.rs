@@ -127,6 +127,13 @@ impl<T> SpinLock<T> {
     }
 }
 
+/// Reports, and what is known of the locks that a CPU holds, have the name from here.
+impl<T> Drop for SpinLock<T> {
+    fn drop(&mut self) {
+        assert!(*self.owner.get_mut() == NOBODY, "the lock '{}' is dropped while it is held", self.name);
+    }
+}
+
 impl<T> smp::reaper::Lock<T> for SpinLock<T> {
     fn new(value: T) -> Self {
         Self::new("reaper", value)

@@ -15,7 +15,7 @@ use super::end::{Cause, How};
 use super::pending::{self, DeadStack};
 use super::queue::List;
 use super::stack::{self, Former};
-use super::{PreemptOff, Shield, Thread, cache, state, switch, table};
+use super::{PreemptOff, Shield, Thread, cache, sleep, state, switch, table};
 use crate::bug;
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
@@ -74,7 +74,7 @@ pub(crate) fn end(how: How) -> ! {
     core::mem::forget(PreemptOff::new());
     if bug::armed(Bug::JoinBeforeOffStack) {
         if let Some(waiter) = thread.join.complete() {
-            switch::unpark(waiter);
+            switch::wake(waiter);
         }
         delay();
     }
@@ -125,7 +125,7 @@ pub(super) fn left_for_good(thread: &'static Thread) -> Option<&'static Thread> 
         Former::None => None,
     };
     let waiter = if bug::armed(Bug::JoinBeforeOffStack) { None } else { thread.join.complete() };
-    let woken = waiter.filter(|waiter| switch::wake(waiter));
+    let woken = waiter.filter(|waiter| switch::wakes(waiter));
     match to_reap {
         Some(slot) => publish(slot),
         // Its stack was taken and published earlier than it should be: whoever reaps it releases the object.
@@ -146,7 +146,7 @@ fn not_kept(slot: SlotId, thread: &'static Thread) -> Option<SlotId> {
         return if cache::keep(slot) { None } else { Some(slot) };
     }
     match slot.kind() {
-        Kind::Lent if stack::return_lent(slot, thread) => None,
+        Kind::OnLoan if stack::return_lent(slot, thread) => None,
         _ => {
             if let Some(lender) = slot.lender() {
                 lender.leave();
@@ -175,22 +175,25 @@ pub fn pending_stacks() -> usize {
 /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
 pub fn quiesce() -> usize {
     let since = time::now();
-    loop {
+    for turn in 0u32.. {
         cache::drain();
         reap();
         // Acquire: pairs with the release in `take_down`. Whose stack is reaped by then is buried after it.
         let dying = DYING.load(Ordering::Acquire);
         // Likewise, who ended since the cache was drained may have left a stack there.
-        let is_cached = cache::kept() > 0;
+        let cached = cache::kept();
         table::bury();
         custody::collect();
         oracle::give_all_back();
-        let is_quiet = dying == 0 && !is_cached && custody::waiting() == 0 && table::unburied() == 0;
-        if is_quiet || time::now() - since > time::patience() {
-            return dying + custody::waiting();
+        let left = dying + cached + custody::waiting() + table::unburied();
+        if left == 0 || time::now().saturating_sub(since) > time::patience() {
+            return left;
         }
-        switch::yield_now();
+        // Who has some of it in hand may be less urgent, the idle thread too.
+        let _shield = Shield::new();
+        sleep::give_way_to_all(turn);
     }
+    unreachable!("the patience is over before all numbers are")
 }
 
 /// (5) Unmaps all stacks that threads have left. How many there were.

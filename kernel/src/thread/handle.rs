@@ -127,7 +127,7 @@ impl Handle {
         let _shield = Shield::new();
         emit(Event::Abort { thread: self.number });
         if self.thread.ask_to_end(self.number) {
-            switch::unpark(self.thread);
+            switch::wake(self.thread);
             switch::kick(self.thread);
         }
     }

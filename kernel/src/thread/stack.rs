@@ -16,6 +16,7 @@ use crate::mem::lender::Lender;
 use crate::mem::paging::Access;
 use crate::mem::slots::{Kind, SlotId};
 use crate::mem::{PAGE_SIZE, oracle};
+use crate::perturb::{self, Point};
 use crate::sync::may_wait;
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -146,9 +147,11 @@ impl Source<'_> {
                 thread.stack.set_slot(slot);
             }
             Self::Lent(stack) => {
-                if !stack.0.become_owner(thread) {
+                // Acquire: pairs with the release in `return_lent`; the thread before has left the stack.
+                if !stack.0.change(Kind::Lent, Kind::OnLoan) {
                     return Err(NoStack::InUse);
                 }
+                stack.0.set_owner(thread);
                 clear_if_wanted(fill, stack.start(), stack.end());
                 thread.stack.set_slot(stack.0);
             }
@@ -243,7 +246,7 @@ impl GuardedStack {
     /// Whether a thread has it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.0.owner().is_some()
+        self.0.kind() != Kind::Lent
     }
 
     /// Frees it, with a shootdown. What is freed is nobody's to lend:
@@ -275,10 +278,16 @@ impl GuardedStack {
 impl Drop for GuardedStack {
     fn drop(&mut self) {
         let _shield = Shield::new();
-        // From here on it is the thread's, if one has it. Of the two that look whether the other is done, here and in
-        // `return_lent`, one claims it.
-        if self.0.change(Kind::Lent, Kind::Stack) && self.0.owner().is_none() && self.0.claim(Kind::Stack) {
-            guarded::take_down(self.0, true, &mut may_wait(0));
+        loop {
+            // The owner's way out and the thread's, in `return_lent`, are one compare-and-swap each, of the same word. After
+            // its own, neither looks at the slot again, unless it has it.
+            if self.0.change(Kind::Lent, Kind::Empty) {
+                perturb::in_a_thread(Point::Dropped);
+                return guarded::take_down(self.0, true, &mut may_wait(0));
+            }
+            if self.0.change(Kind::OnLoan, Kind::Stack) {
+                return perturb::in_a_thread(Point::Dropped);
+            }
         }
     }
 }
@@ -287,11 +296,11 @@ impl Drop for GuardedStack {
 /// reaped, and says whose it was, as others do.
 pub(super) fn return_lent(slot: SlotId, thread: &'static Thread) -> bool {
     slot.release_owner();
-    if slot.kind() == Kind::Lent || !slot.claim(Kind::Stack) {
-        return true;
+    let returned = slot.change(Kind::OnLoan, Kind::Lent);
+    if !returned {
+        slot.set_owner(thread);
     }
-    slot.set_owner(thread);
-    false
+    returned
 }
 
 /// Memory of its owner's for a stack of `PAGES` pages of 4 KiB: a static, or leaked.

@@ -8,7 +8,7 @@ use crate::cpu;
 use crate::mem::fallible::try_arc;
 use crate::mem::{AddressSpace, OutOfHeap, PAGE_SIZE, SpaceError, paging};
 use crate::sync::SpinLock;
-use crate::thread::{Builder, JoinHandle, Object, Priority, SpawnError};
+use crate::thread::{Builder, JoinHandle, Object, Priority, Shield, SpawnError};
 use alloc::sync::Arc;
 use core::fmt;
 use core::ptr;
@@ -66,6 +66,7 @@ impl Process {
     /// # Errors
     /// [`ProcessError`] says what is missing; nothing has changed then.
     pub fn load(program: &Program) -> Result<Arc<Self>, ProcessError> {
+        let _shield = Shield::new();
         let space = AddressSpace::new()?;
         for segment in program.image().segments() {
             space.map(segment.address, segment.pages, 0, segment.access)?;
@@ -209,6 +210,7 @@ impl UserBuilder {
     /// # Errors
     /// [`ProcessError`] says what is missing; nothing has changed then.
     pub fn spawn(self) -> Result<JoinHandle<i32>, ProcessError> {
+        let _shield = Shield::new();
         let stack =
             self.process.memory.take_stack(self.stack_pages, self.guard_pages).map_err(|error| match error {
                 StackError::Size(pages) => ProcessError::StackSize(pages),

@@ -65,7 +65,7 @@ fn on(cpus: CpuSet, f: fn(u64), address: u64, lives: bool, promise: &'static str
 
 /// The frame's own mapping, with instructions to return in it.
 fn source() -> Option<GuardedMapping> {
-    let made = GuardedMapping::physical(FRAME, 1, 1, Access::ReadWrite);
+    let made = misdeed::map_physical(FRAME, 1, 1, Access::ReadWrite);
     let returns = u64::from_ne_bytes([misdeed::RETURN; 8]);
     let filled = made.as_ref().is_ok_and(|source| source.write(HALF, returns) && source.read(HALF) == Some(returns));
     check(filled, "a given frame is mapped", format_args!("{made:?}"));

@@ -3,11 +3,12 @@
 use super::Test;
 use crate::failure::check;
 use crate::workload::Context;
+use alloc::vec::Vec;
 use core::hint::{black_box, spin_loop};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use kernel::mem::{Access, Fill, GuardedMapping, MapError, PhysAddr, UnmapError, Window, peek, ping_all, unmap};
-use kernel::thread::{self, Builder, Death, FaultKind, Shield};
+use kernel::thread::{self, Builder, Death, FaultKind, JoinError, Shield};
 use kernel::{misdeed, print, record, time};
 use smp::CpuId;
 
@@ -103,7 +104,7 @@ fn own_memory(_: &Context) {
     let code = [peek(code), peek(code + 2048)];
     let mut mapped = 0;
     for page in (0x10_0000..0x400_0000_u64).step_by(4096) {
-        if let Ok(mapping) = GuardedMapping::physical(PhysAddr(page), 1, 1, Access::Read) {
+        if let Ok(mapping) = misdeed::map_physical(PhysAddr(page), 1, 1, Access::Read) {
             mapped += 1;
             let same = [mapping.read(0), mapping.read(2048)] == code;
             check(!same, "the kernel's code is not mapped again", format_args!("at {page:#x}"));
@@ -122,6 +123,18 @@ fn absurd_sizes(_: &Context) {
     check(window.is_some(), "an absurd window is an error", format_args!("{window:?}"));
     let thread = Builder::new().stack_pages(u64::MAX).spawn(|| ()).err();
     check(thread.is_some(), "an absurd stack is an error", format_args!("{thread:?}"));
+    for bytes in [1 << 36, 1 << 47, 1 << 62] {
+        let end = Vec::<u8>::new().try_reserve_exact(bytes);
+        check(end.is_err(), "an absurd piece of the heap is an error", format_args!("{bytes} bytes"));
+    }
+    let sleeper = thread::spawn(|| thread::sleep(Duration::from_secs(1 << 63)));
+    match sleeper.map(|sleeper| sleeper.join_within(Duration::from_millis(20))) {
+        Ok(Err(JoinError::Timeout(sleeper))) => {
+            sleeper.abort();
+            check(sleeper.join() == Err(Death::Aborted), "an abort ends a sleep", format_args!("it does not"));
+        }
+        other => check(false, "an absurd sleep is a long one", format_args!("{other:?}")),
+    }
 }
 
 struct Waits;

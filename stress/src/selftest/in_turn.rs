@@ -90,7 +90,7 @@ fn mappings(_: &Context) {
     let physical = || map_guarded(FOREIGN, 4 * PAGE_SIZE, MapFlags::WRITE | MapFlags::guard(4000));
     in_turn("physical, by address", all, 6, physical, take_down);
     in_turn("owned", all, 8, || GuardedMapping::anonymous(1200, 2, Fill::Zeros, Access::ReadWrite), drop);
-    in_turn("owned physical", all, 6, || GuardedMapping::physical(FOREIGN, 4, 8100, Access::Read), drop);
+    in_turn("owned physical", all, 6, || misdeed::map_physical(FOREIGN, 4, 8100, Access::Read), drop);
     let window = || {
         let mut window = Window::new(3000)?;
         window.map(7).map(|()| window)

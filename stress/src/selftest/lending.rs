@@ -35,24 +35,30 @@ fn wait_for(flag: &AtomicBool) {
     }
 }
 
-/// The owner drops the stack while a thread stands on it, or is just leaving it.
+/// The owner drops the stack while a thread stands on it, or is just leaving it. Half of them are such as the cache keeps (`cache=`), and a
+/// thread takes them from there at once.
 fn dropped_stacks(context: &Context) {
     let drivers: Vec<_> = context
         .cpus
         .filter_map(|cpu| {
             let drive = move || {
                 for round in 0..100u32 {
-                    let Ok(stack) = GuardedStack::new(2, 1) else { continue };
+                    let Ok(stack) = GuardedStack::new(if round % 8 < 4 { 2 } else { 4 }, 1) else { continue };
                     let go = Arc::new(AtomicBool::new(round % 2 == 0));
                     let gone = go.clone();
                     let handle = Builder::new().name("lent").on_stack(&stack).spawn(move || wait_for(&gone));
                     if round % 4 < 2 {
                         thread::yield_now();
                     }
+                    if round % 3 == 0 {
+                        go.store(true, Ordering::Release);
+                    }
                     drop(stack);
                     go.store(true, Ordering::Release);
                     let end = handle.map(JoinHandle::join);
                     check(end == Ok(Ok(())), "a thread lives on a stack that was dropped", format_args!("{end:?}"));
+                    let next = thread::spawn(|| ()).map(JoinHandle::join);
+                    check(next == Ok(Ok(())), "the next thread has a stack", format_args!("{next:?}"));
                 }
             };
             Builder::new().name("drives").on(cpu).spawn(drive).ok()

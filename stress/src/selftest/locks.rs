@@ -3,6 +3,7 @@
 use super::Test;
 use crate::failure::check;
 use crate::workload::Context;
+use alloc::boxed::Box;
 use kernel::thread::Builder;
 use kernel::{SpinLock, misdeed, println, time};
 
@@ -10,6 +11,7 @@ pub const TESTS: &[Test] = &[
     ("a-lock-costs-few-instructions", cost),
     ("orders-that-close-a-circle-are-told", circle),
     ("two-locks-of-one-class-are-told", twins),
+    ("a-lock-that-is-held-is-not-dropped", dropped),
 ];
 
 /// Pairs of taking and giving up in a row.
@@ -56,6 +58,13 @@ fn circle(context: &Context) {
         let thread = Builder::new().name("takes-two").on(cpu).spawn(both);
         check(thread.map(|handle| handle.join()) == Ok(Ok(())), "a thread may take two locks", format_args!("{first}"));
     }
+}
+
+/// What is known of the locks that a CPU holds would be of memory that is somebody else's.
+fn dropped(_: &Context) {
+    let lock = Box::new(SpinLock::new("forgotten", 0));
+    core::mem::forget(lock.lock());
+    drop(lock);
 }
 
 fn twins(_: &Context) {

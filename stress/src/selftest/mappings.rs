@@ -37,14 +37,14 @@ fn between_guards(_: &Context) {
     }
     let read_only = GuardedMapping::anonymous(1, 1, Fill::Zeros, Access::Read);
     check(read_only.is_ok_and(|m| !m.write(0, 1)), "a read-only mapping is", format_args!("it can be written"));
-    let foreign = GuardedMapping::physical(FOREIGN, 2, 1, Access::ReadWrite);
+    let foreign = misdeed::map_physical(FOREIGN, 2, 1, Access::ReadWrite);
     let right = foreign.as_ref().is_ok_and(|m| m.translate(PAGE_SIZE) == Some(PhysAddr(FOREIGN.0 + PAGE_SIZE)));
     check(right, "a given range is mapped as given", format_args!("{foreign:?}"));
 }
 
 fn wrong_arguments(_: &Context) {
     let (frames, slots) = (frame_counts(), live_slots());
-    let map = |physical, pages, guard| GuardedMapping::physical(PhysAddr(physical), pages, guard, Access::Read).err();
+    let map = |physical, pages, guard| misdeed::map_physical(PhysAddr(physical), pages, guard, Access::Read).err();
     let expect = |error: Option<MapError>, expected| {
         check(error == Some(expected), "a wrong argument is an error", format_args!("{error:?}, not {expected:?}"));
     };

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("the-most-urgent-run-first-and-equals-in-turn", in_order),
     ("a-less-urgent-thread-waits", waits),
     ("threads-keep-to-their-cpu-masks", masks),
+    ("who-waits-for-quiet-lets-the-less-urgent-go-on", quiet),
 ];
 
 const NORMAL: u8 = Priority::NORMAL.level();
@@ -54,6 +55,49 @@ fn at_once_here(context: &Context) {
         };
         let end = Builder::new().name("wakes").on(cpu).spawn(wake).map(JoinHandle::join);
         check(end == Ok(Ok(0)), "a more urgent thread runs at once", format_args!("late: {end:?}"));
+    }
+}
+
+/// A thread of the lowest priority is about to drop what another one owned, for a while; one of the highest, on the same CPU, waits for all
+/// such to be over.
+fn quiet(context: &Context) {
+    static DROPPING: AtomicBool = AtomicBool::new(false);
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            DROPPING.store(true, Ordering::SeqCst);
+            let until = time::now() + time::cycles(Duration::from_millis(100));
+            while time::now() < until {
+                spin_loop();
+            }
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    for (round, cpu) in context.cpus.enumerate() {
+        DROPPING.store(false, Ordering::SeqCst);
+        let burier = Builder::new().name("buries").on(cpu).priority(Priority::LOWEST).spawn(|| {
+            drop(thread::spawn(|| Slow)); // detached: what it returns is nobody's
+            while !DROPPING.load(Ordering::SeqCst) {
+                let _ = thread::spawn(|| ()).map(JoinHandle::join); // and whoever starts a thread drops that
+            }
+        });
+        let urgent = Builder::new().name("urgent").on(cpu).priority(Priority::HIGHEST).spawn(|| {
+            while !DROPPING.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let since = time::now();
+            let left = thread::quiesce();
+            (left, DROPPED.load(Ordering::SeqCst), time::nanoseconds(time::now() - since) / 1_000_000)
+        });
+        match urgent.map(JoinHandle::join) {
+            Ok(Ok((0, dropped, took))) => {
+                let right = dropped == round as u64 + 1 && took < 5_000;
+                check(right, "quiet is when all is over", format_args!("{dropped} dropped, after {took} ms"));
+            }
+            other => fail("who waits for quiet lets others bring it about", format_args!("{other:?}")),
+        }
+        check(burier.is_ok_and(|h| h.join().is_ok()), "the less urgent lives", format_args!("it does not"));
     }
 }
 

@@ -60,6 +60,11 @@ pub(super) const ROWS: &[GuestTest] = &[
         "run=test test=two-locks-of-one-class-are-told",
         Expect::Fail("two locks of the class 'twin' are taken by this CPU: one at stress/src/selftest/locks.rs:"),
     ),
+    test(
+        "locks::one-that-is-held-is-not-dropped",
+        "run=test test=a-lock-that-is-held-is-not-dropped",
+        Expect::Fail("the lock 'forgotten' is dropped while it is held"),
+    ),
     sees(
         "locks::lock-order-is-seen",
         "run=test test=no-cpu-reads-what-was-unmapped bug=lock-order",
@@ -84,6 +89,8 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns").on_each(),
     holds("scheduling::sleep", "run=test test=a-sleeper-wakes-not-too-early"),
     holds("scheduling::unpark-is-never-lost", "run=test test=an-unpark-is-never-lost"),
+    holds("scheduling::unpark-in-a-wait", "run=test test=an-unpark-outlasts-the-kernels-waits").on_each(),
+    holds("scheduling::quiet", "run=test test=who-waits-for-quiet-lets-the-less-urgent-go-on").on_each(),
     holds("scheduling::stealing", "run=test test=idle-cpus-take-work-from-busy-ones"),
     holds("scheduling::pinning", "run=test test=a-thread-stays-where-it-was-pinned").on_each(),
     holds("scheduling::values-come-back", "run=test test=values-come-back-by-join"),
@@ -115,6 +122,11 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds(
         "lending::dropped-under-its-thread",
         "run=test test=a-stack-dropped-under-its-thread-is-freed-when-it-is-left perturb=1 oracle=on",
+    )
+    .on_each(),
+    holds(
+        "lending::dropped-into-the-cache",
+        "run=test test=a-stack-dropped-under-its-thread-is-freed-when-it-is-left perturb=1 cache=4",
     )
     .on_each(),
     holds("lending::to-one-at-a-time", "run=test test=what-is-lent-comes-back-at-once-and-to-one perturb=1 oracle=on")

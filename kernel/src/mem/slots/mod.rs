@@ -95,10 +95,14 @@ pub(crate) enum Kind {
     LooseMemory,
     /// Frames of somebody else, known by their address alone.
     LooseForeign,
-    /// A stack that its owner lends to one thread after the other.
+    /// A stack that its owner lends to one thread after the other, and has at the moment.
     Lent,
     /// A thread's stack, on frames of somebody else.
     View,
+    /// A stack that a thread has from its owner. If the owner drops it, it becomes the thread's, a [`Kind::Stack`].
+    OnLoan,
+    /// What was loose until just now, while whoever wants to unmap it looks whether it is what it takes it for.
+    Doubted,
 }
 
 static CHUNK_TABLE: [[Once<Box<[Slot]>>; CHUNKS]; CLASSES] = [const { [const { Once::new() }; CHUNKS] }; CLASSES];
@@ -222,6 +226,8 @@ impl SlotId {
             5 => Kind::LooseForeign,
             6 => Kind::Lent,
             7 => Kind::View,
+            8 => Kind::OnLoan,
+            9 => Kind::Doubted,
             _ => Kind::Empty,
         }
     }
@@ -233,9 +239,9 @@ impl SlotId {
     }
 
     /// Takes what is mapped in it for something else: true for one caller only.
+    #[inline(always)]
     pub(crate) fn change(self, from: Kind, to: Kind) -> bool {
-        // Sequentially consistent: of two that each change one of kind and owner, and look at the other, one sees both.
-        self.0.kind.compare_exchange(from as u32, to as u32, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        self.0.kind.compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Says what kind of stack is mapped in it, and which CPU's it is. Until then it is a thread's.
@@ -253,7 +259,7 @@ impl SlotId {
     #[inline(always)]
     pub(crate) fn owner(self) -> Option<&'static Thread> {
         // SAFETY: null, or set by `set_owner` from a `&'static`.
-        unsafe { self.0.owner.load(Ordering::SeqCst).as_ref() }
+        unsafe { self.0.owner.load(Ordering::Relaxed).as_ref() }
     }
 
     /// The thread whose stack it was: the thread ends its life before the slot does.
@@ -270,17 +276,10 @@ impl SlotId {
         self.0.owner.store(ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
     }
 
-    /// Makes it this thread's, if it is nobody's.
-    pub(crate) fn become_owner(self, thread: &'static Thread) -> bool {
-        let thread = ptr::from_ref(thread).cast_mut();
-        // Acquire: pairs with `release_owner`; the thread before has left the stack.
-        self.0.owner.compare_exchange(ptr::null_mut(), thread, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    /// It is nobody's any more. For the ordering see [`change`](Self::change).
+    /// It is nobody's any more. Whoever hands it on afterwards does so with release.
     #[inline(always)]
     pub(crate) fn release_owner(self) {
-        self.0.owner.store(ptr::null_mut(), Ordering::SeqCst);
+        self.0.owner.store(ptr::null_mut(), Ordering::Relaxed);
     }
 
     /// Says who lends what is mapped in it: it is given back when the slot comes free.
