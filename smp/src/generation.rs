@@ -12,7 +12,7 @@ pub const fn after(generation: u32) -> u32 {
 }
 
 /// Whether an acknowledgement of `acked` answers the request `asked`: it is that one's. An initiator has one open request, so no other
-/// can be meant; and however many requests there were in between of which this CPU was not asked, an old one is an old one.
+/// can be meant; and what a CPU has answered before is taken back when it is asked again, so numbers may come round in between.
 #[must_use]
 pub const fn answers(acked: u32, asked: u32) -> bool {
     acked == asked

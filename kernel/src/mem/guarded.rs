@@ -165,7 +165,8 @@ pub fn unmap(address: u64) -> Result<(), UnmapError> {
             Kind::Stack | Kind::Lent | Kind::OnLoan | Kind::View => return Err(UnmapError::IsStack(address)),
             Kind::Empty => return Err(UnmapError::NotMapped(address)),
             Kind::Doubted => {
-                core::hint::spin_loop(); // whoever looks is not preempted
+                let _ = may_wait(0); // a handler may have interrupted whoever looks
+                core::hint::spin_loop(); // who is not preempted
                 continue;
             }
         };

@@ -168,8 +168,8 @@ pub fn pending_stacks() -> usize {
     pending::count()
 }
 
-/// Reaps until the stack of every thread that has ended, or is just ending, is free. How many are not after
-/// the patience of the command line: 0, unless something is broken.
+/// Reaps until the stack of every thread that has ended, or is just ending, is free, what the cache keeps too, and until what those
+/// threads owned is dropped. How much of it is left after the patience of the command line: 0, unless something is broken.
 ///
 /// # Panics
 /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.

@@ -368,7 +368,7 @@ fn leads_to(first: &'static Thread, me: &'static Thread) -> bool {
 }
 
 /// Objects are used again: a walk may go from a thread that waited for another's to one that has that object now. Two walks that
-/// meet the same threads are no such mixture: each was the object's all the while, and waited for the next when the second walk came by.
+/// meet the same threads are no such mixture, if none of them waits with a limit: each was the object's all the while, and waited.
 #[inline(never)]
 fn is_circle(first: &'static Thread, me: &'static Thread) -> bool {
     walk(first, me).is_some_and(|once| walk(first, me) == Some(once))

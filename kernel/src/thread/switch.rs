@@ -343,7 +343,9 @@ pub(super) fn park_regardless(thread: &'static Thread) {
 /// (7) Lets a thread go on from its user's park, now or the next time that it gets there.
 pub(super) fn unpark(thread: &'static Thread) {
     thread.token.unpark();
-    wake(thread);
+    if comes_back(thread) {
+        make_ready(thread);
+    }
 }
 
 /// (7) Ends the wait that a thread is in, or begins next, whoever's it is.
@@ -357,6 +359,12 @@ pub(crate) fn wake(thread: &'static Thread) {
 #[inline(always)]
 pub(super) fn wakes(thread: &'static Thread) -> bool {
     thread.token.wake();
+    comes_back(thread)
+}
+
+/// (7) A token was left: whether the thread was parked, and is READY now.
+#[inline(always)]
+fn comes_back(thread: &'static Thread) -> bool {
     let ready = becomes_ready(thread);
     if !ready {
         emit(Event::Unpark { thread: thread.number() });

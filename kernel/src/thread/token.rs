@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_kernel_waited_for_is_nothing_to_a_park_after_it() {
+    fn a_wake_that_a_wait_of_the_kernels_took_is_nothing_to_a_park_after_it() {
         let token = Token::none();
         token.wake();
         assert!(token.take_wake() && !token.take());

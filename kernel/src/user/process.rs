@@ -211,13 +211,14 @@ impl UserBuilder {
     /// [`ProcessError`] says what is missing; nothing has changed then.
     pub fn spawn(self) -> Result<JoinHandle<i32>, ProcessError> {
         let _shield = Shield::new();
+        let this = self; // dropped before the shield
         let stack =
-            self.process.memory.take_stack(self.stack_pages, self.guard_pages).map_err(|error| match error {
+            this.process.memory.take_stack(this.stack_pages, this.guard_pages).map_err(|error| match error {
                 StackError::Size(pages) => ProcessError::StackSize(pages),
                 StackError::TooMany => ProcessError::TooManyThreads,
                 StackError::Space(error) => ProcessError::Space(error),
             })?;
-        self.start(stack).map_err(ProcessError::Thread)
+        this.start(stack).map_err(ProcessError::Thread)
     }
 
     fn start(self, stack: UserStack) -> Result<JoinHandle<i32>, SpawnError> {

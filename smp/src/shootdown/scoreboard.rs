@@ -37,7 +37,7 @@ struct Initiator {
     notice: Notice,
 }
 
-/// One initiator, one target. The initiator writes `asked`, the target `acked`.
+/// One initiator, one target. The initiator writes `asked`, the target `acked`, which the initiator sets back before it asks.
 #[derive(Debug, Default)]
 struct Slot {
     asked: AtomicU32,
@@ -64,9 +64,15 @@ impl Scoreboard {
     /// (2), (3) Asks each target, and gives those back that must be interrupted.
     fn ask(&self, me: CpuId, targets: CpuSet, generation: u32) -> CpuSet {
         let asleep = targets.filter(|&target| {
+            let slot = self.slot(me, target);
+            // What it answered before is taken back: it may be from the last time that the numbers came round. Relaxed: the
+            // target's own store comes after the next line.
+            if !bug::armed(Bug::WrapUnsafe) {
+                slot.acked.store(0, Ordering::Relaxed);
+            }
             // Release: pairs with the target's acquire in `answer`; the notice and the cleared page-table entries come
             // before it.
-            self.slot(me, target).asked.store(generation, Ordering::Release);
+            slot.asked.store(generation, Ordering::Release);
             // Release again, because a target reads `asked` only after it took the inbox (acquire). An inbox that was
             // not empty has its interrupt on the way: who filled it sends it, and the target has not taken it yet.
             self.inboxes[target.index()].insert(me, Ordering::AcqRel).is_empty()
@@ -151,5 +157,19 @@ impl<M: Machine> Protocol<M> for Scoreboard {
         for initiator in inbox.swap(CpuSet::EMPTY, Ordering::AcqRel) {
             self.answer(machine, initiator, me);
         }
+    }
+}
+
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_from_the_last_time_round_is_none() {
+        let (board, me, target) = (Scoreboard::new(2, 1), CpuId::new(0), CpuId::new(1));
+        board.slot(me, target).acked.store(7, Ordering::Relaxed);
+        board.ask(me, CpuSet::only(target), 7);
+        let acked = board.slot(me, target).acked.load(Ordering::Relaxed);
+        assert!(!generation::answers(acked, 7));
     }
 }
