@@ -33,7 +33,8 @@ pub struct Step {
 /// The life of a slot: what may come when.
 pub const SLOT: &[Step] = &[
     Step { event: "map", from: &[Life::Free], to: Life::Mapped, rule: "addresses are reused only when they are free" },
-    Step { event: "spawn", from: &[Life::Mapped], to: Life::Stack, rule: "a stack is one thread's" },
+    // Left: kept by its CPU for the next thread, or lent by its owner to the next.
+    Step { event: "spawn", from: &[Life::Mapped, Life::Left], to: Life::Stack, rule: "a stack is one thread's" },
     Step { event: "off-stack", from: &[Life::Stack], to: Life::Left, rule: "a stack is left once" },
     Step {
         event: "unmap",

@@ -208,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn a_stack_may_go_from_thread_to_thread_and_be_freed_by_another() {
+        let mut again = GOOD[..8].to_vec();
+        again.push((0, 70, Event::Spawn { thread: 73, slot: SLOT as u64 }));
+        again.extend([(0, 1, Event::Tick { quiet: 0 }); 6000]);
+        assert_eq!(broken(&again), [""; 0], "it is not waited for any more");
+        let mut by_another = GOOD.to_vec();
+        by_another[15].1 = 74;
+        assert_eq!(broken(&by_another), [""; 0]);
+    }
+
+    #[test]
     fn where_events_are_missing_nothing_is_said() {
         let mut trace = trace(GOOD);
         // CPU 2's lane has lost what it recorded of the thread's end.

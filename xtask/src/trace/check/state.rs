@@ -18,6 +18,7 @@ struct Request {
 #[derive(Clone, Copy, Debug)]
 struct Unmapped {
     at: u64,
+    by: u32,
     done: u64,
 }
 
@@ -109,7 +110,7 @@ impl State {
             Event::Unmap { slot, .. } => {
                 self.waiting.remove(&slot);
                 let done = self.done.get(&thread).copied().unwrap_or(0);
-                self.unmapped.insert(slot, Unmapped { at: at.entry.time, done });
+                self.unmapped.insert(slot, Unmapped { at: at.entry.time, by: thread, done });
                 self.fresh.entry(thread).or_default().push(slot);
             }
             Event::Defer { targets, .. } => {
@@ -125,14 +126,15 @@ impl State {
             Event::Asleep {} => self.cpus.entry(at.cpu).or_default().asleep = true,
             Event::Free { slot } => {
                 let before = self.unmapped.remove(&slot);
-                let done = self.done.get(&thread).copied().unwrap_or(0);
+                // Whoever frees it, the request was the unmapper's.
+                let done = |thread| self.done.get(&thread).copied().unwrap_or(0);
                 if let Some(deferred) = self.deferred.remove(&slot) {
                     let missing = self.not_flushed(deferred);
                     if missing != 0 && !self.asked_since(thread, deferred.unmapped) {
                         let detail = format!("slot {}; not by {}", SlotName(slot), Cpus(missing));
                         broken(rules::ALL_FLUSH_BEFORE_FREE, detail);
                     }
-                } else if before.is_some_and(|before| done <= before.done) {
+                } else if before.is_some_and(|before| done(before.by) <= before.done) {
                     broken(rules::DONE_BEFORE_FREE, format!("slot {}", SlotName(slot)));
                 }
             }
@@ -149,7 +151,8 @@ impl State {
                     broken(rules::ONE_CPU_A_THREAD, format!("thread {to} is on CPU {other}"));
                 }
             }
-            Event::Spawn { thread, .. } => {
+            Event::Spawn { thread, slot } => {
+                self.waiting.remove(&(slot as u32));
                 self.left.insert(thread, false);
             }
             Event::OffStack { slot, .. } => {
