@@ -3,11 +3,14 @@
 //! One test, because the fault that is armed is armed for the whole process.
 #![cfg(all(feature = "loom", feature = "seeded-bugs"))]
 
+#[expect(dead_code, reason = "of the scenarios some are for the other checker, or pass")]
 mod model;
 
-use model::explore::hunt;
+use model::explore::check;
 use model::scenarios as run;
 use smp::bug::Bug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
 fn every_seeded_bug_is_found() {
@@ -63,4 +66,17 @@ fn find(bug: Bug) -> Found {
         Bug::TagsNotTold => in_each(3, |name| run::comes_back_under_a_tag(name, 1, false)),
         Bug::TablesFreedEarly => in_each(2, run::destroyed),
     }
+}
+
+/// Puts `bug` back and looks for it: after how many executions it was found, and by what.
+fn hunt(bug: Bug, bound: usize, model: impl Fn() + Sync + Send + Copy + 'static) -> Option<(usize, String)> {
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counted = executions.clone();
+    smp::bug::arm(Some(bug));
+    let end = std::thread::spawn(move || check(bound, &counted, model)).join();
+    smp::bug::arm(None);
+    let panic = end.err()?;
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    let first = text.unwrap_or("a panic").lines().next().unwrap_or_default();
+    Some((executions.load(Ordering::Relaxed), first.chars().take(70).collect()))
 }

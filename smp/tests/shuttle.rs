@@ -1,6 +1,7 @@
 //! The shipped protocols under shuttle: more CPUs than can be explored exhaustively, in schedules drawn from a seed.
 #![cfg(feature = "shuttle")]
 
+#[expect(dead_code, reason = "of the scenarios some are for the other checker, or pass")]
 mod model;
 
 use model::explore::{each, explore};

@@ -1,4 +1,4 @@
-//! Guarded mappings by address: map a physical range or fresh memory, get an address; [`unmap`](super::unmap) takes it.
+//! Guarded mappings by address: map a physical range or fresh memory, get an address; [`unmap`] takes it.
 //! Arguments may be anything, from anybody: what is wrong with them is an error that carries the bad value, and nothing has
 //! changed then.
 //!
@@ -12,7 +12,9 @@ use super::paging::{self, Access};
 use super::slots::{self, Kind, SlotId};
 use super::{PAGE_SIZE, PhysAddr};
 use crate::boot;
-use crate::thread::Shield;
+use crate::sync::may_wait;
+use crate::thread::{PreemptOff, Shield};
+use crate::time;
 use crate::trace::{Event, emit};
 use core::arch::x86_64::__cpuid;
 use x86_64::structures::paging::PageTableFlags as Flags;
@@ -114,6 +116,56 @@ pub fn map_anonymous_guarded(bytes: u64, flags: MapFlags) -> Result<u64, MapErro
     Ok(slot.start())
 }
 
+/// Unmaps the mapping that starts at `address`, which [`map_guarded`], [`map_anonymous_guarded`] or
+/// [`GuardedMapping::into_address`](super::GuardedMapping::into_address) gave.
+///
+/// # Errors
+/// [`UnmapError::NotMapped`] if none does: unmapped before, or by somebody else just now, of whom exactly one succeeds.
+/// [`UnmapError::Unaligned`], [`UnmapError::Inside`] and [`UnmapError::Foreign`] for addresses at which none can.
+/// [`UnmapError::IsOwned`] if a value owns the mapping, and [`UnmapError::IsStack`] for a stack.
+///
+/// # Panics
+/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
+pub fn unmap(address: u64) -> Result<(), UnmapError> {
+    let _shield = Shield::new();
+    let mut permit = may_wait(0);
+    let since = time::now();
+    let slot = slots::slot_of(address).ok_or_else(|| no_mapping_at(address))?;
+    loop {
+        if slot.pages() == 0 || slot.start() != address {
+            return Err(no_mapping_at(address));
+        }
+        let kind = match slot.kind() {
+            loose @ (Kind::LooseMemory | Kind::LooseForeign) => loose,
+            Kind::Memory | Kind::Foreign => return Err(UnmapError::IsOwned(address)),
+            Kind::Stack | Kind::Lent | Kind::OnLoan | Kind::View => return Err(UnmapError::IsStack(address)),
+            Kind::Empty => return Err(UnmapError::NotMapped(address)),
+            Kind::Doubted => {
+                // For a few instructions, of somebody who is not preempted.
+                assert!(time::now().saturating_sub(since) <= time::patience(), "{address:#x} is doubted for ever");
+                core::hint::spin_loop();
+                continue;
+            }
+        };
+        if claim_loose(slot, kind, address) {
+            guarded::take_down(slot, kind == Kind::LooseMemory, &mut permit);
+            return Ok(());
+        }
+    }
+}
+
+/// Takes a loose mapping that starts at `address`, to unmap it. The slot may have been unmapped by somebody else and used for another one
+/// since it was looked at: that one stays, and nobody sees it gone meanwhile.
+fn claim_loose(slot: SlotId, kind: Kind, address: u64) -> bool {
+    let _here = PreemptOff::new();
+    if !slot.change(kind, Kind::Doubted) {
+        return false;
+    }
+    let is_it = slot.start() == address;
+    slot.describe(slot.pages(), if is_it { Kind::Empty } else { kind });
+    is_it
+}
+
 fn pages(bytes: u64) -> Result<u64, MapError> {
     match bytes {
         0 => Err(MapError::Zero),
@@ -200,6 +252,7 @@ pub(super) fn no_mapping_at(address: u64) -> UnmapError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn nothing_is_mapped_writable_and_executable() {
@@ -251,5 +304,28 @@ mod tests {
         let last = u64::MAX - (PAGE_SIZE - 1);
         assert_eq!(check(last, PAGE_SIZE), Err(MapError::Overflow(last)));
         assert_eq!(check(PAGE_SIZE, last), Err(MapError::Overflow(PAGE_SIZE)));
+    }
+
+    /// Of a mapping that somebody takes for another one, its owner never sees that it is not there.
+    #[test]
+    fn a_mapping_that_is_doubted_is_not_gone() {
+        static OVER: AtomicBool = AtomicBool::new(false);
+        let slot = slots::allocate(5, 1).unwrap();
+        slot.describe(5, Kind::LooseMemory);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..500_000 {
+                    assert!(!claim_loose(slot, Kind::LooseMemory, slot.start() + PAGE_SIZE));
+                }
+                OVER.store(true, Ordering::Relaxed);
+            });
+            let mut gone = 0;
+            while !OVER.load(Ordering::Relaxed) {
+                gone += u32::from(slot.kind() == Kind::Empty);
+            }
+            assert_eq!(gone, 0);
+        });
+        assert!(claim_loose(slot, Kind::LooseMemory, slot.start()) && slot.kind() == Kind::Empty);
+        slots::free(slot);
     }
 }

@@ -11,7 +11,7 @@
 //! ([`take_down`], invariant I1).
 
 use super::custody::{self, Held};
-use super::error::{MapError, UnmapError};
+use super::error::MapError;
 use super::frames::{self, FrameList, OutOfFrames, Use};
 use super::general::Cache;
 use super::oracle;
@@ -20,7 +20,7 @@ use super::slots::{self, Kind, SlotId, SlotList};
 use super::{PAGE_SIZE, PhysAddr, general, probe, tlb};
 use crate::bug;
 use crate::sync::may_wait;
-use crate::thread::{PreemptOff, Shield};
+use crate::thread::Shield;
 use crate::time;
 use crate::trace::{Event, emit};
 use core::mem::ManuallyDrop;
@@ -122,7 +122,7 @@ impl GuardedMapping {
         (offset < self.0.pages() * PAGE_SIZE).then(|| paging::translate(self.start() + offset))?
     }
 
-    /// Gives the mapping's address in place of the value: [`unmap`] takes it.
+    /// Gives the mapping's address in place of the value: [`unmap`](super::unmap) takes it.
     #[must_use]
     pub fn into_address(self) -> u64 {
         let slot = ManuallyDrop::new(self).0;
@@ -140,53 +140,6 @@ impl Drop for GuardedMapping {
         assert!(self.0.claim(kind), "an owned mapping is mapped");
         take_down(self.0, kind == Kind::Memory, &mut may_wait(0));
     }
-}
-
-/// Unmaps the mapping that starts at `address`, which [`map_guarded`](general::map_guarded),
-/// [`map_anonymous_guarded`](general::map_anonymous_guarded) or [`GuardedMapping::into_address`] gave.
-///
-/// # Errors
-/// [`UnmapError::NotMapped`] if none does: unmapped before, or by somebody else just now, of whom exactly one succeeds.
-/// [`UnmapError::Unaligned`], [`UnmapError::Inside`] and [`UnmapError::Foreign`] for addresses at which none can.
-/// [`UnmapError::IsOwned`] if a value owns the mapping, and [`UnmapError::IsStack`] for a stack.
-///
-/// # Panics
-/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
-pub fn unmap(address: u64) -> Result<(), UnmapError> {
-    let _shield = Shield::new();
-    let slot = slots::slot_of(address).ok_or_else(|| general::no_mapping_at(address))?;
-    loop {
-        if slot.pages() == 0 || slot.start() != address {
-            return Err(general::no_mapping_at(address));
-        }
-        let kind = match slot.kind() {
-            loose @ (Kind::LooseMemory | Kind::LooseForeign) => loose,
-            Kind::Memory | Kind::Foreign => return Err(UnmapError::IsOwned(address)),
-            Kind::Stack | Kind::Lent | Kind::OnLoan | Kind::View => return Err(UnmapError::IsStack(address)),
-            Kind::Empty => return Err(UnmapError::NotMapped(address)),
-            Kind::Doubted => {
-                let _ = may_wait(0); // a handler may have interrupted whoever looks
-                core::hint::spin_loop(); // who is not preempted
-                continue;
-            }
-        };
-        if claim_loose(slot, kind, address) {
-            take_down(slot, kind == Kind::LooseMemory, &mut may_wait(0));
-            return Ok(());
-        }
-    }
-}
-
-/// Takes a loose mapping that starts at `address`, to unmap it. The slot may have been unmapped by somebody else and used for another one
-/// since it was looked at: that one stays, and nobody sees it gone meanwhile.
-fn claim_loose(slot: SlotId, kind: Kind, address: u64) -> bool {
-    let _here = PreemptOff::new();
-    if !slot.change(kind, Kind::Doubted) {
-        return false;
-    }
-    let is_it = slot.start() == address;
-    slot.describe(slot.pages(), if is_it { Kind::Empty } else { kind });
-    is_it
 }
 
 /// The word at any address, read through this CPU's TLB; `None` if it faults.
@@ -383,34 +336,5 @@ pub(super) fn clear_late(slot: SlotId) {
     if bug::armed(Bug::ClearAfterFlush) {
         let (start, pages) = slot.extent();
         clear_entries(slot, start, pages);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use core::sync::atomic::{AtomicBool, Ordering};
-
-    /// Of a mapping that somebody takes for another one, its owner never sees that it is not there.
-    #[test]
-    fn a_mapping_that_is_doubted_is_not_gone() {
-        static OVER: AtomicBool = AtomicBool::new(false);
-        let slot = slots::allocate(5, 1).unwrap();
-        slot.describe(5, Kind::LooseMemory);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for _ in 0..500_000 {
-                    assert!(!claim_loose(slot, Kind::LooseMemory, slot.start() + PAGE_SIZE));
-                }
-                OVER.store(true, Ordering::Relaxed);
-            });
-            let mut gone = 0;
-            while !OVER.load(Ordering::Relaxed) {
-                gone += u32::from(slot.kind() == Kind::Empty);
-            }
-            assert_eq!(gone, 0);
-        });
-        assert!(claim_loose(slot, Kind::LooseMemory, slot.start()) && slot.kind() == Kind::Empty);
-        slots::free(slot);
     }
 }

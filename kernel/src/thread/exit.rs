@@ -15,7 +15,7 @@ use super::end::{Cause, How};
 use super::pending::{self, DeadStack};
 use super::queue::List;
 use super::stack::{self, Former};
-use super::{PreemptOff, Shield, Thread, cache, sleep, state, switch, table};
+use super::{PreemptOff, Shield, Thread, cache, park, sleep, state, switch, table};
 use crate::bug;
 use crate::cpu;
 use crate::cpu::descriptors::{KERNEL_CODE, KERNEL_DATA};
@@ -74,7 +74,7 @@ pub(crate) fn end(how: How) -> ! {
     core::mem::forget(PreemptOff::new());
     if bug::armed(Bug::JoinBeforeOffStack) {
         if let Some(waiter) = thread.join.complete() {
-            switch::wake(waiter);
+            park::wake(waiter);
         }
         delay();
     }
@@ -125,7 +125,7 @@ pub(super) fn left_for_good(thread: &'static Thread) -> Option<&'static Thread> 
         Former::None => None,
     };
     let waiter = if bug::armed(Bug::JoinBeforeOffStack) { None } else { thread.join.complete() };
-    let woken = waiter.filter(|waiter| switch::wakes(waiter));
+    let woken = waiter.filter(|waiter| park::wakes(waiter));
     match to_reap {
         Some(slot) => publish(slot),
         // Its stack was taken and published earlier than it should be: whoever reaps it releases the object.
@@ -175,7 +175,8 @@ pub fn pending_stacks() -> usize {
 /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked.
 pub fn quiesce() -> usize {
     let since = time::now();
-    for turn in 0u32.. {
+    let mut turn = 0u32;
+    loop {
         cache::drain();
         reap();
         // Acquire: pairs with the release in `take_down`. Whose stack is reaped by then is buried after it.
@@ -192,8 +193,8 @@ pub fn quiesce() -> usize {
         // Who has some of it in hand may be less urgent, the idle thread too.
         let _shield = Shield::new();
         sleep::give_way_to_all(turn);
+        turn = turn.wrapping_add(1);
     }
-    unreachable!("the patience is over before all numbers are")
 }
 
 /// (5) Unmaps all stacks that threads have left. How many there were.

@@ -1,6 +1,6 @@
 //! Handles that anybody can have of a thread: to wake it, to ask for its end, and to look at it.
 
-use super::{Name, Shield, Thread, state, switch, table};
+use super::{Name, Shield, Thread, park, state, switch, table};
 use crate::cpu;
 use crate::trace::{Event, emit};
 use core::fmt;
@@ -127,7 +127,7 @@ impl Handle {
         let _shield = Shield::new();
         emit(Event::Abort { thread: self.number });
         if self.thread.ask_to_end(self.number) {
-            switch::wake(self.thread);
+            park::wake(self.thread);
             switch::kick(self.thread);
         }
     }
@@ -137,7 +137,7 @@ impl Handle {
     pub fn unpark(&self) {
         let _shield = Shield::new();
         if !self.is_gone() {
-            switch::unpark(self.thread);
+            park::unpark(self.thread);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Waiting for a time, to the precision of a timer tick.
 
-use super::{Home, Shield, Thread, switch};
+use super::{Home, Shield, Thread, park, switch};
 use crate::cpu;
 use crate::time;
 use core::sync::atomic::Ordering;
@@ -24,7 +24,7 @@ pub fn sleep(duration: Duration) {
 /// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
 pub fn park_timeout(limit: Duration) {
     let _shield = Shield::new();
-    park_among_sleepers(time::now().saturating_add(time::cycles(limit)), |_| switch::park());
+    park_among_sleepers(time::now().saturating_add(time::cycles(limit)), |_| park::park());
 }
 
 /// Gives way in this turn of a loop that waits for what another thread does. Now and then that is until the next tick: the other may be
@@ -39,12 +39,12 @@ pub(crate) fn give_way_to_all(turn: u32) {
 
 /// Parks until the next tick at most, aborted or not. The caller holds aborts off.
 pub(super) fn park_for_a_tick() {
-    park_among_sleepers(time::now(), switch::park_regardless);
+    park_among_sleepers(time::now(), park::park_regardless);
 }
 
 /// Parks until this time at most, in cycles, for a wait of the kernel's. May return early. The caller holds aborts off.
 pub(super) fn park_until(until: u64) {
-    park_among_sleepers(until, switch::park_shielded);
+    park_among_sleepers(until, park::park_shielded);
 }
 
 fn park_among_sleepers(until: u64, park: impl FnOnce(&'static Thread)) {

@@ -3,7 +3,8 @@
 //! All of it runs on the CPU's own stack with interrupts off, entered from [`crate::cpu::entry`]: when [`switch`]
 //! begins, the CPU has already left the stack of the thread that ran.
 
-use super::{How, Shield, Thread, exit, state};
+use super::park::{becomes_ready, wake};
+use super::{How, Thread, exit, state};
 use crate::bug;
 use crate::cpu::apic::{self, vector};
 use crate::cpu::entry::{self, Frame};
@@ -284,100 +285,6 @@ pub fn yield_now() {
     unsafe { entry::give_way() }
 }
 
-/// Waits until somebody unparks this thread, unless somebody did since the last time. May return without that too, so
-/// the caller looks again at what it waits for. An abort wakes it.
-///
-/// ```no_run
-/// use core::sync::atomic::{AtomicBool, Ordering};
-/// use kernel::thread::{self, SpawnError};
-///
-/// # fn example() -> Result<(), SpawnError> {
-/// static READY: AtomicBool = AtomicBool::new(false);
-/// let waiter = thread::spawn(|| {
-///     while !READY.load(Ordering::Acquire) {
-///         thread::park();
-///     }
-/// })?;
-/// READY.store(true, Ordering::Release);
-/// waiter.thread().unpark();
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Panics
-/// Where the caller may not wait: in a handler, with a lock held, with interrupts masked, with preemption off.
-pub fn park() {
-    let thread = cpu::current();
-    if !thread.token.take() && !thread.abort_pending() {
-        may_leave();
-        // SAFETY: as in `yield_now`.
-        unsafe { entry::park() };
-        thread.token.take();
-    }
-    // Without a shield around it, an abort takes effect here.
-    drop(Shield::new());
-}
-
-/// As [`park`], for a wait of the kernel's, which leaves the user's unparks to the user. The caller holds aborts off; `thread` is the
-/// one that calls.
-#[inline(always)]
-pub(super) fn park_shielded(thread: &'static Thread) {
-    if !thread.token.take_wake() && !thread.abort_pending() {
-        may_leave();
-        // SAFETY: as in `yield_now`.
-        unsafe { entry::park() };
-        thread.token.take_wake();
-    }
-}
-
-/// As [`park_shielded`], but an abort does not keep it from parking: whoever waits on although it was aborted lets others run.
-pub(super) fn park_regardless(thread: &'static Thread) {
-    if !thread.token.take_wake() {
-        may_leave();
-        // SAFETY: as in `yield_now`.
-        unsafe { entry::park() };
-        thread.token.take_wake();
-    }
-}
-
-/// (7) Lets a thread go on from its user's park, now or the next time that it gets there.
-pub(super) fn unpark(thread: &'static Thread) {
-    thread.token.unpark();
-    if comes_back(thread) {
-        make_ready(thread);
-    }
-}
-
-/// (7) Ends the wait that a thread is in, or begins next, whoever's it is.
-pub(crate) fn wake(thread: &'static Thread) {
-    if wakes(thread) {
-        make_ready(thread);
-    }
-}
-
-/// (7) As [`wake`], for a caller that says where it goes on: whether it is READY now, and nowhere yet.
-#[inline(always)]
-pub(super) fn wakes(thread: &'static Thread) -> bool {
-    thread.token.wake();
-    comes_back(thread)
-}
-
-/// (7) A token was left: whether the thread was parked, and is READY now.
-#[inline(always)]
-fn comes_back(thread: &'static Thread) -> bool {
-    let ready = becomes_ready(thread);
-    if !ready {
-        emit(Event::Unpark { thread: thread.number() });
-    }
-    ready
-}
-
-#[inline(always)]
-fn becomes_ready(thread: &'static Thread) -> bool {
-    // Where it fails, too: see `epilogue`.
-    thread.state.compare_exchange(state::PARKED, state::READY, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-}
-
 /// Leaves the CPU for good: the end of a thread.
 ///
 /// # Safety
@@ -393,7 +300,7 @@ pub(super) unsafe fn leave_for_good() -> ! {
 
 /// Asserts that the calling thread may be off its CPU for a while.
 #[inline(always)]
-fn may_leave() {
+pub(super) fn may_leave() {
     if !cpu::on_threads_stack() || cpu::masked_depth() != 0 || cpu::current().preempt_off.get() != 0 {
         may_not_leave();
     }

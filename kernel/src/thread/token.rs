@@ -9,8 +9,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 const WOKEN: u32 = 1;
 const UNPARKED: u32 = 2;
 
-/// Every operation is a read-modify-write and sequentially consistent: who takes a token sees all that its giver did before, and of one
-/// who parks and one who wakes, each of whom looks at what the other writes, one sees the other; see the epilogue in [`super::switch`].
+/// Giving and taking are sequentially consistent read-modify-writes, so that who takes a token sees all that its giver did before. Looking is
+/// sequentially consistent, too: of one who parks and one who wakes, each of whom looks at what the other writes, one sees the other; see
+/// the epilogue in [`super::switch`].
 #[derive(Debug)]
 pub(super) struct Token(AtomicU32);
 

@@ -1,7 +1,5 @@
 //! Running a scenario under a checker, and saying what that came to.
 
-#[cfg(feature = "seeded-bugs")]
-use smp::bug::Bug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -37,8 +35,9 @@ pub fn explore(name: &str, preemptions: usize, model: impl Fn() + Sync + Send + 
     println!("model | {name} | loom | {bound} preemptions | {executions} | {:.1} s", begun.elapsed().as_secs_f64());
 }
 
+/// The same, which counts executions and prints nothing.
 #[cfg(feature = "loom")]
-fn check(bound: usize, executions: &Arc<AtomicUsize>, model: impl Fn() + Sync + Send + 'static) {
+pub fn check(bound: usize, executions: &Arc<AtomicUsize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(bound);
     builder.max_branches = BRANCHES;
@@ -79,20 +78,6 @@ fn check(schedules: usize, executions: &Arc<AtomicUsize>, model: impl Fn() + Syn
     shuttle::Runner::new(random, config.clone()).run(count.clone());
     let by_priority = PctScheduler::new_from_seed(seed, 3, schedules.div_ceil(2));
     shuttle::Runner::new(by_priority, config).run(count);
-}
-
-/// Puts `bug` back and looks for it: after how many executions it was found, and by what.
-#[cfg(feature = "seeded-bugs")]
-pub fn hunt(bug: Bug, bound: usize, model: impl Fn() + Sync + Send + Copy + 'static) -> Option<(usize, String)> {
-    let executions = Arc::new(AtomicUsize::new(0));
-    let counted = executions.clone();
-    smp::bug::arm(Some(bug));
-    let end = std::thread::spawn(move || check(bound, &counted, model)).join();
-    smp::bug::arm(None);
-    let panic = end.err()?;
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    let first = text.unwrap_or("a panic").lines().next().unwrap_or_default();
-    Some((executions.load(Ordering::Relaxed), first.chars().take(70).collect()))
 }
 
 fn number(key: &str, default: u64) -> u64 {

@@ -5,8 +5,6 @@
 //! one that it holds. A frame that is used after it was freed, or (under loom) whose freeing is not ordered after its
 //! last use by what the protocol's atomics promise, is a failure.
 
-#![allow(dead_code, reason = "each test binary runs some of the scenarios")]
-
 pub mod checker;
 pub mod explore;
 pub mod machine;

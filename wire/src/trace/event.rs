@@ -142,8 +142,8 @@ macro_rules! events {
 
             /// The event of these words; `None` if no event has this number.
             #[must_use]
-            #[allow(unused_variables, reason = "some events use one word or none")]
             pub const fn from_raw(kind: u8, a: u32, b: u64) -> Option<Self> {
+                let _ = (a, b); // which no event may use
                 match kind {
                     $($kind => Some(Self::$variant { $($a: a,)? $($b: b,)? }),)+
                     _ => None,
