@@ -5,14 +5,18 @@ use crate::failure::check;
 use crate::workload::Context;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::mem::{Access, AddressSpace, PAGE_SIZE, SpaceError, frame_counts, peek};
 use kernel::thread::{self, Builder, Death};
+use kernel::{cpu, misdeed};
 
 pub const TESTS: &[Test] = &[
     ("each-space-has-its-own-memory", own_memory),
     ("wrong-ranges-of-a-space-are-errors", wrong_ranges),
     ("a-space-ends-with-its-last-thread", ends_with_its_threads),
     ("spaces-that-run-out-are-an-error", exhaustion),
+    ("an-address-is-used-again-when-all-have-answered", used_again),
 ];
 
 const HERE: u64 = 0x4000_0000;
@@ -135,4 +139,48 @@ fn exhaustion(_: &Context) {
     thread::quiesce();
     let after = frame_counts().tables;
     check(after == before, "a space leaves nothing behind", format_args!("{after} tables, not {before}"));
+}
+
+/// Memory is unmapped while a CPU that has read it masks its interrupts, so that it cannot answer. Until it does, mapping
+/// there is an error: it would read the old memory where others read the new.
+fn used_again(context: &Context) {
+    static HAS_READ: AtomicBool = AtomicBool::new(false);
+    static MAY_ANSWER: AtomicBool = AtomicBool::new(false);
+    let Some(space) = space() else { return };
+    check(space.map(HERE, 1, 1, Access::ReadWrite).is_ok(), "memory can be mapped", format_args!("it cannot"));
+    let masked = || {
+        let found = peek(HERE);
+        HAS_READ.store(true, Ordering::Release);
+        while !MAY_ANSWER.load(Ordering::Acquire) {
+            spin_loop();
+        }
+        found
+    };
+    let mut others = context.cpus.without(cpu::current_id());
+    let (reader_at, unmapper_at) = (others.next(), others.next());
+    let on = |name, cpu| Builder::new().name(name).on(cpu);
+    let reader = reader_at.and_then(|cpu| {
+        on("masked reader", cpu).space(space.clone()).spawn(move || misdeed::with_interrupts_masked(masked)).ok()
+    });
+    while reader.is_some() && !HAS_READ.load(Ordering::Acquire) {
+        thread::yield_now();
+    }
+    let unmapper = unmapper_at.and_then(|cpu| {
+        let space = space.clone();
+        on("unmapper", cpu).spawn(move || space.unmap(HERE, 1)).ok()
+    });
+    while unmapper.is_some() && space.translate(HERE).is_some() {
+        thread::yield_now();
+    }
+    let early = space.map(HERE, 1, 2, Access::ReadWrite);
+    MAY_ANSWER.store(true, Ordering::Release);
+    check(
+        early == Err(SpaceError::InUse(HERE)),
+        "an address is used again when all have answered",
+        format_args!("before, mapping there came to {early:?}"),
+    );
+    let ends = (reader.map(thread::JoinHandle::join), unmapper.map(thread::JoinHandle::join));
+    check(ends == (Some(Ok(Some(1))), Some(Ok(Ok(())))), "both come to their ends", format_args!("{ends:?}"));
+    let late = space.map(HERE, 1, 3, Access::ReadWrite);
+    check(early.is_ok() || late.is_ok(), "then it is used again", format_args!("{late:?}"));
 }

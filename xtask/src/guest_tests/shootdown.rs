@@ -61,6 +61,11 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("spaces::end", "run=test test=a-space-ends-with-its-last-thread"),
     holds("spaces::end-lazy-idle", "run=test test=a-space-ends-with-its-last-thread lazy-idle=on oracle=on perturb=1"),
     holds("spaces::run-out", "run=test test=spaces-that-run-out-are-an-error"),
+    holds("spaces::used-again", "run=test test=an-address-is-used-again-when-all-have-answered"),
+    holds(
+        "spaces::used-again-batched",
+        "run=test test=an-address-is-used-again-when-all-have-answered protocol=batched",
+    ),
     sees(
         "spaces::lazy-no-flush-is-seen",
         "run=stress workload=space-storm seconds=20 seed=2 perturb=2 bug=lazy-no-flush",
@@ -68,8 +73,8 @@ pub(super) const ROWS: &[GuestTest] = &[
     ),
     sees(
         "spaces::va-reuse-early-is-seen",
-        "run=stress workload=space-storm seconds=20 seed=2 perturb=2 oracle=on bug=va-reuse-early",
-        "can read 0x",
+        "run=test test=an-address-is-used-again-when-all-have-answered bug=va-reuse-early",
+        "an address is used again when all have answered",
     ),
     // The oracle.
     sees(
