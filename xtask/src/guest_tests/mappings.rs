@@ -14,10 +14,9 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("mappings::unmapped-faults-quiescent", "run=test test=what-is-unmapped-faults protocol=quiescent"),
     sees(
         "mappings::what-is-unmapped-and-readable-is-seen",
-        "run=test test=what-is-unmapped-faults bug=skip-shootdown",
+        "run=test test=what-is-unmapped-faults bug=skip-shootdown cache=16",
         "what is unmapped faults",
-    )
-    .limit_s(20), // what comes after that is anybody's guess
+    ),
     holds("mappings::both-guards", "run=test test=both-guards-of-a-mapping-fault").on_each(),
     holds("mappings::same-address", "run=test test=the-same-address-is-handed-out-again").on_each(),
     holds("mappings::cleared", "run=test test=fresh-memory-is-cleared").on_each(),

@@ -31,10 +31,9 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("user::nothing-stale-with-oracle", "run=test test=no-cpu-reads-what-a-program-unmapped oracle=on"),
     sees(
         "user::skip-shootdown-is-seen",
-        "run=test test=no-cpu-reads-what-a-program-unmapped bug=skip-shootdown",
+        "run=test test=no-cpu-reads-what-a-program-unmapped bug=skip-shootdown cache=16",
         "no CPU reads what a program unmapped",
-    )
-    .limit_s(30),
+    ),
     holds("user::an-unmap-asks-few", "run=test test=an-unmap-asks-only-the-cpus-of-its-process"),
     holds("user::fuzz", "run=test test=system-calls-with-any-arguments-are-answered"),
     holds("user::fuzz-on-1-cpu", "run=test test=system-calls-with-any-arguments-are-answered seed=2").smp(1),
