@@ -178,13 +178,15 @@ fn masked_spinner(context: &Context) {
 
 fn abort_in_every_state(context: &Context) {
     let threads = thread::live();
-    static BEGUN: AtomicBool = AtomicBool::new(false);
+    // As many as were said and not yet waited for: whoever waits late misses none.
+    static SAID: AtomicUsize = AtomicUsize::new(0);
+    let say = || _ = SAID.fetch_add(1, Ordering::Relaxed);
     let wait = || {
-        while !BEGUN.swap(false, Ordering::Relaxed) {
+        while SAID.load(Ordering::Relaxed) == 0 {
             thread::yield_now();
         }
+        SAID.fetch_sub(1, Ordering::Relaxed);
     };
-    let say = || BEGUN.store(true, Ordering::Relaxed);
     let joins: fn() = || {
         let other = Builder::new().name("joined").spawn(|| thread::sleep(Duration::from_millis(30)));
         let _ = other.map(JoinHandle::join);
@@ -215,7 +217,7 @@ fn abort_in_every_state(context: &Context) {
             say();
             thread::sleep(Duration::from_millis(1));
             (0..1000).for_each(|_| spin_loop());
-            BEGUN.store(true, Ordering::Relaxed);
+            say();
             drop(shield);
             thread::park();
         });
