@@ -1,6 +1,6 @@
 //! What goes on where it is narrow: at a stack's edge, with broken registers, in the hands of an owner that is gone.
 
-use super::Test;
+use super::{Test, until_parked};
 use crate::failure::check;
 use crate::workload::Context;
 use alloc::vec::Vec;
@@ -167,15 +167,27 @@ fn drops_that_wait(_: &Context) {
 
 fn shielded_join(_: &Context) {
     static JOINED: AtomicBool = AtomicBool::new(false);
+    static SHIELDED: AtomicBool = AtomicBool::new(false);
+    static GO: AtomicBool = AtomicBool::new(false);
     let joiner = Builder::new().name("joiner").spawn(|| {
-        let other = Builder::new().spawn(|| thread::sleep(Duration::from_millis(100)));
         let _shield = Shield::new();
+        let other = Builder::new().spawn(|| {
+            while !GO.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        SHIELDED.store(true, Ordering::Relaxed);
         let end = other.map(|handle| handle.join());
         JOINED.store(end == Ok(Ok(())), Ordering::Relaxed);
     });
-    thread::sleep(Duration::from_millis(20));
     let end = joiner.map(|handle| {
+        while !SHIELDED.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        until_parked(*handle.thread()); // in the join
         handle.abort();
+        thread::sleep(Duration::from_millis(20)); // time to do the wrong thing
+        GO.store(true, Ordering::Relaxed);
         handle.join()
     });
     check(end == Ok(Err(Death::Aborted)), "the abort comes through in the end", format_args!("{end:?}"));

@@ -1,6 +1,6 @@
 //! Exits: whoever ends, by itself or by another, leaves nothing behind, and nobody stands on what is freed.
 
-use super::Test;
+use super::{Test, until_parked};
 use crate::barrier::Barrier;
 use crate::failure::{check, fail};
 use crate::workload::Context;
@@ -187,20 +187,25 @@ fn abort_in_every_state(context: &Context) {
         }
         SAID.fetch_sub(1, Ordering::Relaxed);
     };
+    static OVER: AtomicBool = AtomicBool::new(false);
     let joins: fn() = || {
-        let other = Builder::new().name("joined").spawn(|| thread::sleep(Duration::from_millis(30)));
+        let other = Builder::new().name("joined").spawn(|| {
+            while !OVER.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
         let _ = other.map(JoinHandle::join);
     };
     for cpu in context.cpus {
-        for way in STATES.into_iter().chain([joins]) {
+        for (number, way) in STATES.into_iter().chain([joins]).enumerate() {
             let handle = Builder::new().name("victim").on(cpu).spawn(move || {
                 say();
                 way();
             });
             wait();
-            // Let it get to where it waits.
-            thread::sleep(Duration::from_millis(2));
             let handle = handle.ok();
+            let waits = number >= 2; // the first two do not
+            handle.iter().filter(|_| waits).for_each(|victim| until_parked(*victim.thread()));
             handle.iter().for_each(JoinHandle::abort);
             handle.iter().for_each(JoinHandle::abort); // twice is as good as once
             expect(handle, Death::Aborted);
@@ -227,6 +232,7 @@ fn abort_in_every_state(context: &Context) {
         expect(shielded.ok(), Death::Aborted);
     }
     // Those that were joined by the aborted go on, and end.
+    OVER.store(true, Ordering::Relaxed);
     while thread::live() > threads {
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,6 +1,6 @@
 //! Joins: whoever would wait for ever is refused, whoever waited in vain has the handle back.
 
-use super::Test;
+use super::{Test, until_over};
 use crate::barrier::Barrier;
 use crate::failure::{check, fail};
 use crate::workload::Context;
@@ -25,8 +25,10 @@ static HANDLES: [SpinLock<Option<JoinHandle<u64>>>; 3] = [const { SpinLock::new(
 
 fn itself(context: &Context) {
     static THERE: AtomicBool = AtomicBool::new(false);
+    static BACK: AtomicBool = AtomicBool::new(false);
     for cpu in context.cpus {
         THERE.store(false, Ordering::SeqCst);
+        BACK.store(false, Ordering::SeqCst);
         let wait_for_oneself = || {
             while !THERE.load(Ordering::SeqCst) {
                 thread::yield_now();
@@ -36,23 +38,16 @@ fn itself(context: &Context) {
                 Some(Err(JoinError::Itself(me))) => *HANDLES[0].lock() = Some(me),
                 other => fail("a thread does not wait for its own end", format_args!("{other:?}")),
             }
+            BACK.store(true, Ordering::SeqCst);
             6
         };
         *HANDLES[0].lock() = Builder::new().name("itself").on(cpu).spawn(wait_for_oneself).ok();
         THERE.store(true, Ordering::SeqCst);
-        // It has put its handle back when it ends.
-        let mut end = None;
-        while end.is_none() {
-            thread::sleep(Duration::from_millis(1));
-            let handle = HANDLES[0].lock().take();
-            match handle {
-                Some(handle) if handle.is_finished() => end = Some(handle.join()),
-                handle => *HANDLES[0].lock() = handle,
-            }
-            if crate::failure::count() > 0 {
-                return;
-            }
+        while !BACK.load(Ordering::SeqCst) {
+            thread::yield_now();
         }
+        let handle = HANDLES[0].lock().take();
+        let end = handle.map(JoinHandle::join);
         check(end == Some(Ok(6)), "the handle is given back", format_args!("{end:?}"));
     }
 }
@@ -67,6 +62,7 @@ fn circles(context: &Context) {
             for count in [&TOLD, &JOINED] {
                 count.store(0, Ordering::SeqCst);
             }
+            let mut all = Vec::new();
             for (me, place) in HANDLES.iter().enumerate().take(size) {
                 let wait_for_next = move || {
                     BARRIER.wait(size + 1);
@@ -83,7 +79,9 @@ fn circles(context: &Context) {
                     1
                 };
                 let cpu = CpuId::new((me + round) % context.cpus.len());
-                *place.lock() = Builder::new().name("circle").on(cpu).spawn(wait_for_next).ok();
+                let handle = Builder::new().name("circle").on(cpu).spawn(wait_for_next).ok();
+                all.extend(handle.as_ref().map(|handle| *handle.thread()));
+                *place.lock() = handle;
             }
             BARRIER.wait(size + 1);
             let done = || TOLD.load(Ordering::SeqCst) + JOINED.load(Ordering::SeqCst);
@@ -94,6 +92,9 @@ fn circles(context: &Context) {
             let (told, joined) = (TOLD.load(Ordering::SeqCst), JOINED.load(Ordering::SeqCst));
             let right = told >= 1 && told + joined == size;
             check(right, "of a circle one is told", format_args!("of {size}: {told} told, {joined} joined"));
+            if right {
+                all.into_iter().for_each(until_over);
+            }
         }
     }
 }

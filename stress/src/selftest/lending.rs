@@ -1,6 +1,6 @@
 //! Lending and waiting: stacks and objects that their owners keep, and threads of unequal urgency.
 
-use super::Test;
+use super::{Test, until_over};
 use crate::failure::check;
 use crate::random::Random;
 use crate::workload::{self, Context};
@@ -181,6 +181,7 @@ fn detached(context: &Context) {
         .cpus
         .filter_map(|cpu| {
             let drive = move || {
+                let mut let_go = Vec::new();
                 for _ in 0..100 {
                     let told = Arc::new(AtomicU32::new(0));
                     let own = told.clone();
@@ -191,7 +192,9 @@ fn detached(context: &Context) {
                     }
                     let (own, seen) = (told.load(Ordering::Relaxed), handle.id());
                     check(own == seen, "a handle is of the thread that was started", format_args!("{seen}, not {own}"));
+                    let_go.push(handle);
                 }
+                let_go.into_iter().for_each(until_over);
             };
             Builder::new().name("drives").on(cpu).spawn(drive).ok()
         })
@@ -257,6 +260,7 @@ fn crossing_joins(context: &Context) {
         .filter_map(|cpu| {
             let drive = move || {
                 let mut random = Random::new(seed, cpu.index() as u64);
+                let mut let_go = Vec::new();
                 for _ in 0..250 {
                     let (spins, limit, way) = (random.below(2000), random.below(3000), random.below(4));
                     let target = Builder::new().name("target").spawn(move || {
@@ -270,6 +274,7 @@ fn crossing_joins(context: &Context) {
                     });
                     let Ok(mut target) = target else { continue };
                     let (patience, aborted) = (random.below(4), random.once_in(3));
+                    let_go.extend((patience % 2 == 1).then_some(*target.thread()));
                     let begun = &BEGUN[cpu.index()];
                     begun.store(false, Ordering::Relaxed);
                     let joiner = Builder::new().name("joiner").spawn(move || {
@@ -310,6 +315,7 @@ fn crossing_joins(context: &Context) {
                     };
                     check(right, "a join tells the end as it was", format_args!("{end:?}, way {way}"));
                 }
+                let_go.into_iter().for_each(until_over);
             };
             Builder::new().name("drives").on(cpu).spawn(drive).ok()
         })

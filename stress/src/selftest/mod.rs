@@ -33,6 +33,7 @@ mod user_faults;
 use crate::account::Account;
 use crate::failure;
 use crate::workload::Context;
+use kernel::thread::{self, Handle, State};
 use kernel::{println, record};
 use wire::Record;
 
@@ -69,6 +70,20 @@ const TESTS: &[&[Test]] = &[
     user::TESTS,
     user_faults::TESTS,
 ];
+
+/// Waits until this thread, which nobody joins, is over: the account does not know it any more, or waits for it.
+fn until_over(thread: Handle) {
+    while !matches!(thread.state(), State::Dead | State::Gone) {
+        thread::yield_now();
+    }
+}
+
+/// Waits until this thread waits.
+fn until_parked(thread: Handle) {
+    while thread.state() != State::Parked {
+        thread::yield_now();
+    }
+}
 
 /// Runs the test of this name; whatever it checks, nothing may be left behind.
 ///

@@ -86,14 +86,12 @@ fn quiet(context: &Context) {
             while !DROPPING.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
-            let since = time::now();
             let left = thread::quiesce();
-            (left, DROPPED.load(Ordering::SeqCst), time::nanoseconds(time::now() - since) / 1_000_000)
+            (left, DROPPED.load(Ordering::SeqCst))
         });
         match urgent.map(JoinHandle::join) {
-            Ok(Ok((0, dropped, took))) => {
-                let right = dropped == round as u64 + 1 && took < 5_000;
-                check(right, "quiet is when all is over", format_args!("{dropped} dropped, after {took} ms"));
+            Ok(Ok((0, dropped))) => {
+                check(dropped == round as u64 + 1, "quiet is when all is over", format_args!("{dropped} dropped"));
             }
             other => fail("who waits for quiet lets others bring it about", format_args!("{other:?}")),
         }
@@ -101,30 +99,35 @@ fn quiet(context: &Context) {
     }
 }
 
-/// By an interrupt, not by the next tick: that is up to a second away (`tick-hz=1`).
+/// By an interrupt, not by the next tick: that is up to a second away (`tick-hz=1`). What counts is for how long the less urgent
+/// thread still went on: a CPU that the host holds up does not.
 fn at_once_there(context: &Context) {
     static STOP: AtomicBool = AtomicBool::new(false);
     static RAN: AtomicU64 = AtomicU64::new(0);
+    static BUSY_AT: AtomicU64 = AtomicU64::new(0);
+    static BUSY_BEFORE: AtomicU64 = AtomicU64::new(0);
     let me = CpuId::new(0);
     for cpu in context.cpus.without(me) {
         STOP.store(false, Ordering::SeqCst);
         let busy = Builder::new().name("busy").on(cpu).spawn(|| {
             while !STOP.load(Ordering::SeqCst) {
-                spin_loop();
+                BUSY_AT.store(time::now(), Ordering::SeqCst);
             }
         });
         let start = move || {
             let mut quick = 0;
             for _ in 0..10 {
-                let (since, before) = (time::now(), RAN.load(Ordering::SeqCst));
+                let before = RAN.load(Ordering::SeqCst);
                 let urgent = Builder::new().name("urgent").on(cpu).priority(Priority::HIGHEST).spawn(|| {
+                    BUSY_BEFORE.store(BUSY_AT.load(Ordering::SeqCst), Ordering::SeqCst);
                     RAN.fetch_add(1, Ordering::SeqCst);
                 });
-                while RAN.load(Ordering::SeqCst) == before && time::now() - since < time::cycles(Duration::from_secs(5))
-                {
+                let started = time::now();
+                while urgent.is_ok() && RAN.load(Ordering::SeqCst) == before {
                     spin_loop();
                 }
-                quick += u32::from(time::now() - since < time::cycles(Duration::from_millis(400)));
+                let went_on = BUSY_BEFORE.load(Ordering::SeqCst).saturating_sub(started);
+                quick += u32::from(went_on < time::cycles(Duration::from_millis(100)));
                 let _ = urgent.map(JoinHandle::join);
             }
             quick

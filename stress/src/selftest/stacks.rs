@@ -282,34 +282,38 @@ fn physical(_: &Context) {
 }
 
 fn watermarks(context: &Context) {
+    static READY: AtomicBool = AtomicBool::new(false);
     static GO: AtomicBool = AtomicBool::new(false);
     let promise = "a watermark is what was used";
     let within =
         |mark: Watermark, low: u64, high: u64| matches!(mark, Watermark::Bytes(n) if (low..=high).contains(&n));
     for cpu in context.cpus {
+        READY.store(false, Ordering::Relaxed);
         GO.store(false, Ordering::Relaxed);
         let handle = Builder::new().name("deep").on(cpu).stack_pages(16).spawn(|| {
             let before = thread::watermark();
             misdeed::call_with_frame::<{ 8 * 4096 }>();
             let after = thread::watermark();
+            READY.store(true, Ordering::Release);
             while !GO.load(Ordering::Acquire) {
                 thread::yield_now();
             }
             (before, after)
         });
         let Ok(handle) = handle else { return };
-        let mut seen = handle.thread().watermark();
-        for _ in 0..200 {
-            if seen.is_ok_and(|mark| within(mark, 8 * PAGE_SIZE, u64::MAX)) {
-                break;
-            }
-            thread::sleep(Duration::from_millis(5));
-            seen = handle.thread().watermark();
+        while !READY.load(Ordering::Acquire) {
+            thread::yield_now();
         }
+        let seen = handle.thread().watermark();
         let right = seen.is_ok_and(|mark| within(mark, 8 * PAGE_SIZE, 10 * PAGE_SIZE));
         check(right, promise, format_args!("from outside {seen:?}"));
         let mut listed = None;
-        thread::for_each_watermark(|_, name, mark| listed = if name.as_str() == "deep" { Some(mark) } else { listed });
+        thread::for_each_watermark(|number, name, mark| {
+            if number == handle.thread().id() {
+                check(name.as_str() == "deep", "threads are listed by their names", format_args!("{name}"));
+                listed = Some(mark);
+            }
+        });
         check(listed == Some(seen), promise, format_args!("in the list {listed:?}"));
         GO.store(true, Ordering::Release);
         while !handle.is_finished() {
@@ -335,8 +339,14 @@ fn watermarks(context: &Context) {
 fn no_watermarks(_: &Context) {
     let mark = thread::watermark();
     check(matches!(mark, Watermark::AtLeast(n) if n > 0), "there is a bound", format_args!("{mark:?}"));
-    let handle = Builder::new().spawn(|| thread::sleep(Duration::from_millis(10)));
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    let handle = Builder::new().spawn(|| {
+        while !SEEN.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+    });
     let other = handle.as_ref().map(|handle| handle.thread().watermark());
+    SEEN.store(true, Ordering::Relaxed);
     check(other == Ok(Err(NoWatermark::NotKept)), "what is not kept is not told", format_args!("{other:?}"));
     let _ = handle.map(JoinHandle::join);
     let fault = fault_of(Builder::new(), misdeed::recurse_for_ever);
