@@ -66,9 +66,9 @@ fn repeatedly(context: &Context) {
 
 fn delayed(context: &Context) {
     static VICTIM: SpinLock<Option<Handle>> = SpinLock::new("late victim", None);
-    static GO: AtomicBool = AtomicBool::new(false);
+    static ASKED: AtomicBool = AtomicBool::new(false);
     for (cpu, from) in context.cpus.zip(context.cpus.into_iter().cycle().skip(1)) {
-        GO.store(false, Ordering::SeqCst);
+        ASKED.store(false, Ordering::SeqCst);
         let victim = Builder::new().name("victim").on(cpu).spawn(|| {
             loop {
                 thread::park();
@@ -76,16 +76,13 @@ fn delayed(context: &Context) {
         });
         *VICTIM.lock() = victim.as_ref().ok().map(|handle| *handle.thread());
         let late = Builder::new().name("late").on(from).spawn(|| {
-            while !GO.load(Ordering::SeqCst) {
-                thread::sleep(Duration::from_millis(1));
-            }
+            thread::sleep(Duration::from_millis(20));
+            ASKED.store(true, Ordering::SeqCst);
             let victim = *VICTIM.lock();
             victim.as_ref().map(Handle::abort)
         });
-        thread::sleep(Duration::from_millis(20)); // time to be early
-        check(victim.as_ref().is_ok_and(|v| !v.is_finished()), "an abort is not early", format_args!("it was"));
-        GO.store(true, Ordering::SeqCst);
         expect_aborted::<()>(victim.ok());
+        check(ASKED.load(Ordering::SeqCst), "an abort is not early", format_args!("it was"));
         check(late.is_ok_and(|h| h.join() == Ok(Some(()))), "the aborter lives", format_args!("it does not"));
     }
 }

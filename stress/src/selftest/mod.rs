@@ -78,9 +78,9 @@ fn until_over(thread: Handle) {
     }
 }
 
-/// Waits until this thread waits.
+/// Waits until this thread waits, or is over.
 fn until_parked(thread: Handle) {
-    while thread.state() != State::Parked {
+    while !matches!(thread.state(), State::Parked | State::Dead | State::Gone) {
         thread::yield_now();
     }
 }

@@ -169,7 +169,7 @@ fn used_again(context: &Context) {
         let space = space.clone();
         on("unmapper", cpu).spawn(move || space.unmap(HERE, 1)).ok()
     });
-    while unmapper.is_some() && space.translate(HERE).is_some() {
+    while unmapper.as_ref().is_some_and(|unmapper| !unmapper.is_finished()) && space.translate(HERE).is_some() {
         thread::yield_now();
     }
     let early = space.map(HERE, 1, 2, Access::ReadWrite);

@@ -12,6 +12,7 @@ pub(super) const ROWS: &[GuestTest] = &[
         .on_each(),
     holds("mappings::unmapped-faults", "run=test test=what-is-unmapped-faults").on_each(),
     holds("mappings::unmapped-faults-quiescent", "run=test test=what-is-unmapped-faults protocol=quiescent"),
+    // The cache: see `shootdown::skip-shootdown-is-seen`.
     sees(
         "mappings::what-is-unmapped-and-readable-is-seen",
         "run=test test=what-is-unmapped-faults bug=skip-shootdown cache=16",

@@ -15,7 +15,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     sees(
         "exits::publish-before-switch-is-seen-delay-1",
         "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch rounds=20000",
-        "in the kernel", // a double fault, nearly always; or the stack is another's already, and anything faults
+        " in the kernel: …at rip 0x", // a double fault, nearly always; or the stack is another's already, and anything faults
     )
     .limit_s(120),
     sees(

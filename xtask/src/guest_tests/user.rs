@@ -29,6 +29,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("user::odd-registers", "run=test test=what-a-program-leaves-in-registers-does-no-harm"),
     holds("user::nothing-stale", "run=test test=no-cpu-reads-what-a-program-unmapped").on_each(),
     holds("user::nothing-stale-with-oracle", "run=test test=no-cpu-reads-what-a-program-unmapped oracle=on"),
+    // The cache: see `shootdown::skip-shootdown-is-seen`.
     sees(
         "user::skip-shootdown-is-seen",
         "run=test test=no-cpu-reads-what-a-program-unmapped bug=skip-shootdown cache=16",
