@@ -10,6 +10,7 @@ use super::{RECORDED, emit, ring};
 use crate::cpu::{self, Cpu};
 use crate::record::{self, Line};
 use crate::thread::{self, Builder, SpawnError};
+use crate::time;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use wire::cmdline::{Trace, TraceDump};
@@ -60,6 +61,12 @@ pub(crate) fn finish(passed: bool) {
     let options = crate::options();
     RECORDED.store(0, Ordering::Relaxed);
     ENDED.store(true, Ordering::Relaxed);
+    // CPUs that are in the middle of writing an event still run, and are done in some instructions; if the host holds
+    // one up, later. In a run that failed one may stand still for good.
+    let since = time::now();
+    while cpu::all().any(|cpu| !cpu.trace.is_settled()) && time::now() - since < time::tsc_hz() {
+        core::hint::spin_loop();
+    }
     if ring::is_there() && options.trace != Trace::Ram && (wants_all(options) || !passed) {
         for cpu in cpu::all() {
             record::with_line(|line| send_rest(line, cpu));
@@ -88,7 +95,7 @@ const fn wants_all(options: &Options<'_>) -> bool {
 
 fn send_rest(line: &mut Line, cpu: &Cpu) {
     while send_piece(line, cpu, true) {}
-    line.send(&Record::TraceEnd { cpu: cpu.id().index() as u16, events: cpu.trace.head() });
+    line.send(&Record::TraceEnd { cpu: cpu.id().index() as u16, events: cpu.trace.sent() });
 }
 
 /// Sends the next events of a CPU's ring, as many as one record holds; whether there were any. At the end of a run a

@@ -124,6 +124,15 @@ impl Ring {
         entry.map_or(Found::NotYet, Found::Entry)
     }
 
+    /// Whether every place that was taken is filled, of the latest ones: what interrupts the filling of one takes only
+    /// so many more.
+    pub(super) fn is_settled(&self) -> bool {
+        const NESTED: u64 = 256;
+        let head = self.head();
+        let all = head.saturating_sub(NESTED.min(self.capacity()))..head;
+        all.into_iter().all(|index| self.find(index) != Found::NotYet)
+    }
+
     /// Entries that the ring holds.
     pub(super) fn capacity(&self) -> u64 {
         self.mask.load(Ordering::Relaxed) + 1
@@ -266,6 +275,9 @@ mod tests {
         assert_eq!((ring.take(), ring.take()), (0, 1));
         ring.fill(1, &entry(1));
         assert_eq!((ring.find(0), ring.find(1)), (Found::NotYet, Found::Entry(entry(1))));
+        assert!(!ring.is_settled());
+        ring.fill(0, &entry(0));
+        assert!(ring.is_settled());
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Trace {
         let mut lines: Vec<String> = Vec::new();
         for lane in self.lanes.iter().filter(|lane| lane.lost() > 0) {
             let times = if lane.gaps.len() == 1 { "in 1 place" } else { &format!("in {} places", lane.gaps.len()) };
-            lines.push(format!("CPU {}: {} events are missing, {times}", lane.cpu, lane.lost()));
+            lines.push(format!("CPU {}: {}, {times}", lane.cpu, missing(lane.lost())));
         }
         if self.damaged > 0 {
             lines.push(format!("{} bytes were damaged", self.damaged));
@@ -209,6 +209,10 @@ impl Trace {
         }
         lines
     }
+}
+
+fn missing(events: u64) -> String {
+    if events == 1 { "1 event is missing".into() } else { format!("{events} events are missing") }
 }
 
 /// Names of threads.

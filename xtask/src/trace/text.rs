@@ -1,6 +1,6 @@
 //! A trace as text: one line an event.
 
-use super::{At, Names, Trace};
+use super::{At, Names, Trace, missing};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use wire::trace::event::{Cpus, Field, FieldInfo, SlotName, VECTORS};
@@ -21,7 +21,7 @@ pub fn write(trace: &Trace, events: impl Iterator<Item = At>, out: &mut dyn Writ
                 lost += gap.lost;
             }
             if lost > 0 {
-                writeln!(out, "{:>15}  CPU {:<3} … {lost} events are missing", "", at.cpu)?;
+                writeln!(out, "{:>15}  CPU {:<3} … {}", "", at.cpu, missing(lost))?;
             }
         }
         writeln!(out, "{}", line(trace, start, &names, &at))?;
