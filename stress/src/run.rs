@@ -52,6 +52,7 @@ pub fn stress() -> Result<(), &'static str> {
     }
     DONE.store(true, Ordering::Relaxed);
     for watcher in watchers {
+        watcher.thread().unpark();
         failure::check(watcher.join().is_ok(), "watchers live", format_args!("one of the run's own threads died"));
     }
     results::send(&before, round, elapsed, kept);
@@ -74,13 +75,13 @@ fn report_progress(begun: u64) {
             ipis: totals.shootdown_ipis,
             faults: totals.guard_hits + totals.other_faults,
         });
-        thread::sleep(PROGRESS);
+        thread::park_timeout(PROGRESS);
     }
 }
 
 fn ping() {
     while !DONE.load(Ordering::Relaxed) {
         let _ = mem::ping_all(); // `None`: another one is under way
-        thread::sleep(PING);
+        thread::park_timeout(PING);
     }
 }
