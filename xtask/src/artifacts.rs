@@ -2,6 +2,7 @@
 //! modules.
 
 use crate::error::{Context, Error, Result};
+use crate::setup;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use std::process::Command;
 pub const TARGET: &str = "x86_64-unknown-none";
 
 /// Kinds of kernel images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// As shipped.
     Release,
@@ -27,6 +28,21 @@ impl Kind {
             Self::Lean => "guest-lean",
         }
     }
+}
+
+/// What `cargo xtask test` tells the tests that it runs: the folders in which everything is built, so that none of them
+/// asks cargo whether it is.
+const BUILT: &str = "PALISADE_BUILT";
+
+/// Has a command, one that runs tests, take what is there of these kinds for up to date.
+pub fn are_built(command: &mut Command, kinds: &[Kind]) {
+    let folders: Vec<_> = kinds.iter().map(|kind| kind.folder()).collect();
+    command.env(BUILT, folders.join(","));
+}
+
+/// Whether whoever runs these tests has built that kind.
+fn is_built(kind: Kind) -> bool {
+    std::env::var(BUILT).is_ok_and(|built| built.split(',').any(|folder| folder == kind.folder()))
 }
 
 /// The workspace's root.
@@ -75,6 +91,11 @@ pub fn loader() -> Result<PathBuf> {
 
 fn build(package: &str, kind: Kind) -> Result<PathBuf> {
     let into = folder().join(kind.folder());
+    let built = into.join(TARGET).join("release").join(package);
+    if is_built(kind) {
+        return Ok(built);
+    }
+    setup::rust_target()?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).args(["build", "--quiet", "--release", "--target", TARGET, "--package", package]);
     cargo.arg("--target-dir").arg(&into);
@@ -102,5 +123,5 @@ fn build(package: &str, kind: Kind) -> Result<PathBuf> {
     if !status.success() {
         return Err(Error::CannotRun(format!("{package} does not build (cargo's words are above)")));
     }
-    Ok(into.join(TARGET).join("release").join(package))
+    Ok(built)
 }

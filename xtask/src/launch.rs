@@ -38,7 +38,6 @@ impl Launch {
     /// # Errors
     /// Whatever is missing or does not build.
     pub fn prepare(machine: &Machine, kind: Kind, command_line: &str) -> Result<Self> {
-        setup::rust_target()?;
         Self::with(machine, kind, command_line, artifacts::programs()?)
     }
 
@@ -47,7 +46,6 @@ impl Launch {
     /// # Errors
     /// As there.
     pub fn without_modules(machine: &Machine, kind: Kind, command_line: &str) -> Result<Self> {
-        setup::rust_target()?;
         Self::with(machine, kind, command_line, Vec::new())
     }
 

@@ -5,6 +5,7 @@ use crate::error::{Context, Error, Result};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// QEMU's name.
 const QEMU: &str = "qemu-system-x86_64";
@@ -14,14 +15,13 @@ const QEMU: &str = "qemu-system-x86_64";
 /// # Errors
 /// If it is missing and rustup cannot add it.
 pub fn rust_target() -> Result<()> {
-    if has_rust_target() {
+    static IS_THERE: OnceLock<bool> = OnceLock::new();
+    let rustup =
+        || Command::new("rustup").current_dir(crate::artifacts::root()).args(["target", "add", TARGET]).status();
+    if *IS_THERE.get_or_init(|| has_rust_target() || rustup().is_ok_and(|status| status.success())) {
         return Ok(());
     }
-    let added = Command::new("rustup").current_dir(crate::artifacts::root()).args(["target", "add", TARGET]).status();
-    match added {
-        Ok(status) if status.success() => Ok(()),
-        _ => Err(Error::CannotRun(format!("the Rust target is missing: rustup target add {TARGET}"))),
-    }
+    Err(Error::CannotRun(format!("the Rust target is missing: rustup target add {TARGET}")))
 }
 
 /// Whether the Rust target is there.

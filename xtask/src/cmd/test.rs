@@ -2,11 +2,16 @@
 
 use crate::artifacts::{self, Kind};
 use crate::error::{Context, Error, Result};
+use crate::guest_tests;
 use crate::models::{LOOM, SHUTTLE};
 use crate::setup;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::{iter, thread};
 
 /// Run all tests: on the host, and in QEMU.
 ///
@@ -28,19 +33,14 @@ pub struct Args {
 /// # Errors
 /// If the tests cannot run, or one fails.
 pub fn run(args: Args) -> Result<()> {
-    setup::rust_target()?;
     let qemu = setup::qemu(args.qemu.as_deref())?;
     eprintln!("QEMU {} ({})", qemu.version, qemu.path.display());
-    // Once, here, so that each guest finds them built.
-    artifacts::loader()?;
-    artifacts::programs()?;
-    artifacts::kernel(Kind::Release)?;
-    artifacts::kernel(Kind::SeededBugs)?;
+    let kinds = build(&args)?;
 
     let mut total = Tally::default();
     let mut all_well = true;
     for what in [ALL, DOC, LOOM, SHUTTLE] {
-        let (tally, success) = cargo(&args, what, &qemu.path)?;
+        let (tally, success) = of(&args, what, &qemu.path, &kinds)?;
         total.passed += tally.passed;
         total.failed += tally.failed;
         all_well &= success;
@@ -60,21 +60,88 @@ const ALL: &[&str] = &["--workspace", "--all-targets"];
 /// The examples in the documentation, which nextest does not know.
 const DOC: &[&str] = &["--workspace", "--doc"];
 
-/// Runs or lists the tests that `what` names; what came of them, and whether cargo was content.
-fn cargo(args: &Args, what: &[&str], qemu: &Path) -> Result<(Tally, bool)> {
+/// Builds what the guests of these tests need, and the tests for the host; the kinds of kernels that are up to date then.
+///
+/// A kernel's last step takes one core, and most of the time. So all is built side by side, as far as there are cores.
+fn build(args: &Args) -> Result<Vec<Kind>> {
+    if args.list {
+        return Ok(Vec::new());
+    }
+    let wanted = |name: &str| args.filters.is_empty() || args.filters.iter().any(|filter| name.contains(filter));
+    let kinds = guest_tests::all().filter(|(name, _)| wanted(name)).map(|(_, row)| row.kind);
+    let kinds: BTreeSet<Kind> = kinds.collect();
+    let mut parts: Vec<Box<dyn FnOnce() -> Result<()> + Send>> =
+        vec![Box::new(|| host_tests(ALL)), Box::new(|| host_tests(LOOM).and_then(|()| host_tests(SHUTTLE)))];
+    for &kind in &kinds {
+        parts.push(Box::new(move || {
+            // Below the same lock as the kernel as shipped.
+            if kind == Kind::Release {
+                artifacts::loader()?;
+                artifacts::programs()?;
+            }
+            artifacts::kernel(kind).map(drop)
+        }));
+    }
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = cores.min(parts.len());
+    let parts = Mutex::new(parts);
+    let next = || parts.lock().expect("nobody panics with it").pop();
+    let work = || iter::from_fn(next).try_for_each(|part| part());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })?;
+    Ok(kinds.into_iter().collect())
+}
+
+/// Builds the tests that `what` names.
+fn host_tests(what: &[&str]) -> Result<()> {
+    let (mut cargo, _) = cargo(what, Do::Build);
+    let built = cargo.status().context("cannot run cargo")?;
+    if built.success() {
+        Ok(())
+    } else {
+        Err(Error::CannotRun("the tests do not build (cargo's words are above)".into()))
+    }
+}
+
+/// What to do with tests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Do {
+    Build,
+    List,
+    Run,
+}
+
+/// A cargo that does it with the tests that `what` names, and whether that is nextest.
+fn cargo(what: &[&str], verb: Do) -> (Command, bool) {
     let nextest = what != DOC && setup::in_path("cargo-nextest");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(artifacts::root()).env("PALISADE_QEMU", qemu);
+    cargo.current_dir(artifacts::root());
     if nextest {
-        cargo.args(["nextest", if args.list { "list" } else { "run" }]).args(what);
-        if !args.list {
-            // Nothing that the filters match is no failure here. A variable, because older versions know no such option.
-            cargo.arg("--no-fail-fast").env("NEXTEST_NO_TESTS", "pass");
-        }
-        cargo.args(&args.filters);
+        cargo.args(["nextest", if verb == Do::List { "list" } else { "run" }]);
     } else {
-        cargo.arg("test").args(what).args(["--no-fail-fast", "--"]);
-        cargo.args(&args.filters).args(args.list.then_some("--list"));
+        cargo.arg("test");
+    }
+    cargo.args(what);
+    if verb == Do::Build {
+        cargo.arg("--no-run");
+    } else if !nextest || verb == Do::Run {
+        cargo.arg("--no-fail-fast");
+    }
+    (cargo, nextest)
+}
+
+/// Runs or lists the tests that `what` names; what came of them, and whether cargo was content.
+fn of(args: &Args, what: &[&str], qemu: &Path, kinds: &[Kind]) -> Result<(Tally, bool)> {
+    let (mut cargo, nextest) = cargo(what, if args.list { Do::List } else { Do::Run });
+    cargo.env("PALISADE_QEMU", qemu);
+    artifacts::are_built(&mut cargo, kinds);
+    if nextest {
+        // Nothing that the filters match is no failure here. A variable, because older versions know no such option.
+        cargo.env("NEXTEST_NO_TESTS", "pass").args(&args.filters);
+    } else {
+        cargo.arg("--").args(&args.filters).args(args.list.then_some("--list"));
     }
     let (lines, success) = run_and_show(&mut cargo)?;
     if args.list {
