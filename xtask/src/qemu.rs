@@ -93,9 +93,9 @@ impl Guest {
             Accel::TcgSingle => &["-accel", "tcg,thread=single"],
             Accel::Icount => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
         });
-        if self.starts_stopped() || self.gdb.is_some() {
-            qemu.arg("-S");
-        }
+        // It waits for QMP's `cont`, or gdb's. Nothing that it does is over before somebody listens; and where instructions
+        // are counted, all is said before it starts, since whatever QEMU is told later makes the CPUs change turns.
+        qemu.arg("-S");
         if let Some(socket) = &self.gdb {
             let chardev = format!("socket,id=gdb,path={},server=on,wait=off", socket.display());
             qemu.arg("-chardev").arg(chardev).args(["-gdb", "chardev:gdb"]);
@@ -128,14 +128,7 @@ impl Guest {
         qemu
     }
 
-    /// Whether the guest waits for QMP's `cont`. Whatever QEMU is told while the guest runs makes the CPUs change turns, so
-    /// where instructions are counted, all is said before it starts.
-    #[must_use]
-    pub fn starts_stopped(&self) -> bool {
-        self.accel == Accel::Icount
-    }
-
-    /// Starts it.
+    /// Starts QEMU, which holds the guest until it is told to go on.
     ///
     /// # Errors
     /// If QEMU does not start.

@@ -67,7 +67,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     let interrupted = interrupt_flag()?;
     let begun = Instant::now();
     let mut running = guest.start()?;
-    let events = read_lines(&mut running, guest.starts_stopped());
+    let events = begin(&mut running);
     let mut outcome = Outcome::default();
     let (mut open, mut heard) = (3, Instant::now());
     let mut follower: Option<Follower> = None;
@@ -128,12 +128,15 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     };
     running.kill();
     // What was in the pipes when QEMU ended.
-    for event in events {
+    while open > 0
+        && let Ok(event) = events.recv()
+    {
         match event {
             Event::Line(line) => outcome.lines.push(line),
             Event::Records(bytes) => outcome.take(&bytes),
             Event::Words(words) => outcome.words += &words,
-            Event::Closed | Event::Stopped(_) => {}
+            Event::Closed => open -= 1,
+            Event::Stopped(_) => {}
         }
     }
     if let Some(follower) = &mut follower {
@@ -143,7 +146,8 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     Ok((outcome, end))
 }
 
-fn read_lines(running: &mut Running, stopped: bool) -> Receiver<Event> {
+/// Listens, then lets the guest go.
+fn begin(running: &mut Running) -> Receiver<Event> {
     let (to, events) = channel();
     if let Some(text) = running.text.take() {
         let to = to.clone();
@@ -160,10 +164,17 @@ fn read_lines(running: &mut Running, stopped: bool) -> Receiver<Event> {
     }
     let (listen, told) = (running.listen(), to.clone());
     thread::spawn(move || {
-        let Ok(mut qmp) = Qmp::connect(&listen) else { return };
-        if stopped && qmp.execute("cont", serde_json::json!({})).is_err() {
-            return;
-        }
+        let connected = Qmp::connect(&listen).and_then(|mut qmp| {
+            qmp.execute("cont", serde_json::json!({}))?;
+            Ok(qmp)
+        });
+        let mut qmp = match connected {
+            Ok(qmp) => qmp,
+            Err(error) => {
+                let _ = told.send(Event::Words(format!("QEMU was not told to go on: {error}\n")));
+                return;
+            }
+        };
         match qmp.await_stop() {
             // It switched itself off. Since QEMU 9 that is also what the exit device does, and because a guest that resets
             // itself is to stand still, this one does too: QEMU goes on to end with the status that it was given.
