@@ -32,7 +32,11 @@ fn misdeed(cpu: CpuId, words: [u64; 2]) -> Option<Result<i32, Death>> {
 
 /// The same, which has to be a fault.
 fn fault(cpu: CpuId, words: [u64; 2]) -> Option<Fault> {
-    match misdeed(cpu, words) {
+    as_fault(words, misdeed(cpu, words))
+}
+
+fn as_fault(words: [u64; 2], end: Option<Result<i32, Death>>) -> Option<Fault> {
+    match end {
         Some(Err(Death::Fault(fault))) => Some(fault),
         end => {
             check(false, "what a program must not do is a fault", format_args!("{words:x?}: {end:?}"));
@@ -155,12 +159,18 @@ fn access_rights(context: &Context) {
 
 fn privileged(context: &Context) {
     const ALL: u64 = 40;
+    const CACHES: [u64; 2] = [19, 23]; // WBINVD, INVD
     for cpu in context.cpus.take(2) {
         let bystander = process("waits").and_then(|process| started(process.builder().on(cpu).arguments([9, 2_000])));
         let kernels = Builder::new().name("bystander").on(cpu).spawn(|| (0..2_000).for_each(|_| thread::yield_now()));
         for number in 0..ALL {
-            if let Some(fault) = fault(cpu, [5, number]) {
-                // QEMU reads what IRETQ pops as the kernel would, which SMAP forbids for the user's stack.
+            let end = misdeed(cpu, [5, number]);
+            // QEMU 10 has no caches, and lets everybody write them back.
+            if CACHES.contains(&number) && matches!(end, Some(Ok(0))) {
+                continue;
+            }
+            if let Some(fault) = as_fault([5, number], end) {
+                // QEMU 7.2 reads what IRETQ pops as the kernel would, which SMAP forbids for the user's stack.
                 let by_qemu = number == ALL - 1 && fault.kind == FaultKind::Page;
                 let right = matches!(fault.kind, FaultKind::Exception(13 | 6 | 1 | 0)) || by_qemu;
                 let right = right && fault.mode == Mode::User;
