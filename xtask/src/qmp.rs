@@ -44,16 +44,30 @@ impl Qmp {
     /// # Errors
     /// If QEMU does not answer.
     pub fn connect(socket: &Path) -> io::Result<Self> {
+        Self::with(socket, Some(PATIENCE))
+    }
+
+    /// As [`connect`](Self::connect), with all the time that QEMU takes, or until it ends.
+    ///
+    /// # Errors
+    /// If there is no socket in time, or QEMU ends.
+    pub fn listen(socket: &Path) -> io::Result<Self> {
+        Self::with(socket, None)
+    }
+
+    fn with(socket: &Path, patience: Option<Duration>) -> io::Result<Self> {
         let since = Instant::now();
         let stream = loop {
             match UnixStream::connect(socket) {
                 Ok(stream) => break stream,
-                // QEMU makes it early; there is no event that tells of it.
-                Err(_) if since.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+                // QEMU makes it early; there is no event that tells of it. The folder is gone when QEMU was ended.
+                Err(_) if since.elapsed() < PATIENCE && socket.parent().is_some_and(Path::exists) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 Err(error) => return Err(error),
             }
         };
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(patience)?;
         let scratch = tempfile::tempdir()?;
         let mut qmp = Self { to: stream.try_clone()?, from: BufReader::new(stream), scratch };
         qmp.execute("qmp_capabilities", json!({}))?;
@@ -86,10 +100,9 @@ impl Qmp {
     }
 
     /// Waits until the guest stops by itself without ending QEMU, as after a triple fault: why, in QEMU's word. `None` if
-    /// QEMU ended instead.
+    /// QEMU ended instead. On a connection that [listens](Self::listen).
     #[must_use]
     pub fn await_stop(&mut self) -> Option<String> {
-        self.from.get_ref().set_read_timeout(None).ok()?;
         loop {
             let message = self.message().ok()?;
             if message["event"] == "SHUTDOWN" {

@@ -1,6 +1,6 @@
 //! Watching a guest: its lines and records as they come, the deadlines, Ctrl-C, and the report when it hangs.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::inspect::inspect;
 use crate::outcome::{End, Outcome};
 use crate::qemu::{Guest, Running};
@@ -49,6 +49,8 @@ enum Event {
     Words(String),
     Closed,
     Stopped(String),
+    /// QEMU did not hear that the guest is to go on.
+    Deaf(String),
 }
 
 /// The kernel's first line; firmware may have left its own words before it.
@@ -59,10 +61,13 @@ pub(crate) const LOOK: Duration = Duration::from_millis(100);
 /// How often the trace rings in a guest's memory are looked at.
 const VISIT: Duration = Duration::from_millis(5);
 
+/// How soon QEMU that ended by itself is known to have: its pipes close.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// Runs `guest` to its end, whichever comes.
 ///
 /// # Errors
-/// If QEMU cannot be started or waited for.
+/// If QEMU cannot be started, told to let the guest go, or waited for.
 pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn Viewer) -> Result<(Outcome, End)> {
     let interrupted = interrupt_flag()?;
     let begun = Instant::now();
@@ -71,6 +76,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
     let mut outcome = Outcome::default();
     let (mut open, mut heard) = (3, Instant::now());
     let mut follower: Option<Follower> = None;
+    let mut deaf: Option<(String, Instant)> = None;
     let end = loop {
         if let (None, Some(memory), Some(rings)) = (&follower, &guest.memory, outcome.rings) {
             follower = Some(Follower::new(memory, rings).context("cannot read the guest's memory")?);
@@ -107,6 +113,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
                         look(&running, guest.core.as_deref(), symbols, viewer, &mut outcome);
                         break End::Stopped(why);
                     }
+                    Event::Deaf(why) => deaf = Some((why, Instant::now())),
                 }
                 if open == 0 {
                     break End::Exited(running.wait()?);
@@ -117,6 +124,11 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
         }
         if interrupted.load(Ordering::Relaxed) {
             break End::Interrupted;
+        }
+        if let Some((why, since)) = &deaf
+            && since.elapsed() > CLOSING
+        {
+            return Err(Error::CannotRun(format!("QEMU was not told to go on: {why}")));
         }
         let too_long = limits.total.filter(|total| begun.elapsed() > *total);
         let too_silent = (heard.elapsed() > limits.silence).then_some(limits.silence);
@@ -136,7 +148,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
             Event::Records(bytes) => outcome.take(&bytes),
             Event::Words(words) => outcome.words += &words,
             Event::Closed => open -= 1,
-            Event::Stopped(_) => {}
+            Event::Stopped(_) | Event::Deaf(_) => {}
         }
     }
     if let Some(follower) = &mut follower {
@@ -164,16 +176,13 @@ fn begin(running: &mut Running) -> Receiver<Event> {
     }
     let (listen, told) = (running.listen(), to.clone());
     thread::spawn(move || {
-        let connected = Qmp::connect(&listen).and_then(|mut qmp| {
+        let connected = Qmp::listen(&listen).and_then(|mut qmp| {
             qmp.execute("cont", serde_json::json!({}))?;
             Ok(qmp)
         });
         let mut qmp = match connected {
             Ok(qmp) => qmp,
-            Err(error) => {
-                let _ = told.send(Event::Words(format!("QEMU was not told to go on: {error}\n")));
-                return;
-            }
+            Err(error) => return drop(told.send(Event::Deaf(error.to_string()))),
         };
         match qmp.await_stop() {
             // It switched itself off. Since QEMU 9 that is also what the exit device does, and because a guest that resets

@@ -122,8 +122,9 @@ fn what_a_failing_run_recorded_comes_out_and_can_be_shown() {
     let text = shown("--event wait");
     assert!(text.contains("wait masked=1 what=shootdown"), "{text}");
     // On the other stream may stand what is missing: an event that a CPU was writing when the panic halted it.
-    let json = xtask(&format!("trace {} --json --event fault --last 1", trace.display()), None).stdout;
-    let json = String::from_utf8_lossy(&json);
+    let json = xtask(&format!("trace {} --json --event fault --last 1", trace.display()), None);
+    assert!(json.status.success(), "{json:?}");
+    let json = String::from_utf8_lossy(&json.stdout);
     let last = json.lines().last().expect("an event");
     assert!(serde_json::from_str::<serde_json::Value>(last).is_ok_and(|event| event["event"] == "panic"), "{json}");
     assert!(shown("--phases").contains("stack: left until unmapped"));

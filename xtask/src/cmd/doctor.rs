@@ -32,7 +32,7 @@ pub fn run(_: Args) -> Result<()> {
     let how =
         setup::install_command(setup::in_path).map_or("install QEMU 7.2 or later".into(), |words| words.join(" "));
     say("QEMU", true, qemu.as_ref().map(|qemu| qemu.version.clone()).ok_or(how));
-    say("accelerator", false, accelerator(qemu.as_ref()));
+    say("accelerator", false, accelerator(target, qemu.as_ref()));
     let found = limine::find(None).ok().flatten().map(|folder| {
         let version = limine::major_version(&folder).map_or("?".into(), |major| major.to_string());
         format!("version {version} in {}", folder.display())
@@ -57,8 +57,8 @@ pub fn run(_: Args) -> Result<()> {
     if missing.is_empty() { Ok(()) } else { Err(Error::CannotRun(format!("missing: {}", missing.join(", ")))) }
 }
 
-fn accelerator(qemu: Option<&setup::Qemu>) -> std::result::Result<String, String> {
-    let Some(qemu) = qemu else { return Err("not known without QEMU".into()) };
+fn accelerator(target: bool, qemu: Option<&setup::Qemu>) -> std::result::Result<String, String> {
+    let (true, Some(qemu)) = (target, qemu) else { return Err("not known without QEMU and the Rust target".into()) };
     let choice = artifacts::loader()
         .and_then(|loader| artifacts::kernel(artifacts::Kind::Release).map(|kernel| (loader, kernel)))
         .and_then(|(loader, kernel)| accelerator::choose(Accel::Auto, qemu, &loader, &kernel));

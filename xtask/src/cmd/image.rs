@@ -2,7 +2,7 @@
 
 use crate::artifacts::{self, Kind};
 use crate::error::{Error, Result};
-use crate::{image, limine, setup};
+use crate::{image, limine};
 use std::path::PathBuf;
 
 /// Make a bootable ISO (BIOS and UEFI) with Limine.
@@ -27,7 +27,6 @@ pub fn run(args: Args) -> Result<()> {
     let line = super::run::checked(&args.words)?;
     let folder = limine::find(args.limine.as_deref())?;
     let folder = folder.ok_or_else(|| Error::CannotRun(format!("no Limine is found; {}", limine::HOW)))?;
-    setup::rust_target()?;
     image::make(&folder, &artifacts::kernel(Kind::Release)?, &artifacts::programs()?, &line, &args.out)?;
     println!("{}", args.out.display());
     Ok(())

@@ -67,9 +67,11 @@ fn build(args: &Args) -> Result<Vec<Kind>> {
     if args.list {
         return Ok(Vec::new());
     }
+    setup::rust_target()?;
     let wanted = |name: &str| args.filters.is_empty() || args.filters.iter().any(|filter| name.contains(filter));
-    let kinds = guest_tests::all().filter(|(name, _)| wanted(name)).map(|(_, row)| row.kind);
-    let kinds: BTreeSet<Kind> = kinds.collect();
+    let of_rows = guest_tests::all().filter(|(name, _)| wanted(name)).map(|(_, row)| row.kind);
+    // Tests of traces use the first two.
+    let kinds: BTreeSet<Kind> = of_rows.chain([Kind::Release, Kind::SeededBugs]).collect();
     let mut parts: Vec<Box<dyn FnOnce() -> Result<()> + Send>> =
         vec![Box::new(|| host_tests(ALL)), Box::new(|| host_tests(LOOM).and_then(|()| host_tests(SHUTTLE)))];
     for &kind in &kinds {
@@ -86,7 +88,13 @@ fn build(args: &Args) -> Result<Vec<Kind>> {
     let workers = cores.min(parts.len());
     let parts = Mutex::new(parts);
     let next = || parts.lock().expect("nobody panics with it").pop();
-    let work = || iter::from_fn(next).try_for_each(|part| part());
+    let work = || {
+        let done = iter::from_fn(next).try_for_each(|part| part());
+        if done.is_err() {
+            parts.lock().expect("nobody panics with it").clear();
+        }
+        done
+    };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
