@@ -12,7 +12,7 @@ use x86_64::instructions::port::Port;
 
 const PIT_HZ: u64 = 1_193_182;
 /// Measurements a second: each takes 2 ms, most of which a host that is busy leaves alone; the steps that it begins and
-/// ends with make it some 2 µs too long.
+/// ends with, four accesses to ports, make it a few µs too long.
 const RATE: u64 = 500;
 const PIT_COUNT: u64 = PIT_HZ / RATE;
 /// How many there are.
@@ -105,7 +105,7 @@ pub(crate) fn timer_periods(cycles: u64) -> u32 {
 pub(crate) fn calibrate(irqs: &IrqsOff) {
     let once = |_| {
         apic::start_timer_for_measuring(irqs);
-        let pit = Pit::set();
+        let mut pit = Pit::set();
         let (from, timer_from) = (now(), apic::timer_count(irqs));
         pit.run();
         let (to, timer_to) = (now(), apic::timer_count(irqs));
@@ -139,7 +139,7 @@ impl Pit {
     }
 
     /// Has it count, and waits.
-    fn run(mut self) {
+    fn run(&mut self) {
         // SAFETY: as above.
         unsafe {
             // QEMU's counts from here on, whatever the gate says.
@@ -148,8 +148,14 @@ impl Pit {
             while self.gate.read() & 1 << 5 == 0 {
                 core::hint::spin_loop();
             }
-            self.gate.write(self.stopped);
         }
+    }
+}
+
+impl Drop for Pit {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { self.gate.write(self.stopped) };
     }
 }
 

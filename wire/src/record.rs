@@ -136,7 +136,7 @@ pub enum Record<'a> {
     TraceEnd {
         /// The CPU.
         cpu: u16,
-        /// Events that were ever recorded there.
+        /// Events that were recorded there, from boot to the recording's end.
         events: u64,
     },
     /// Where the trace rings are, for a reader outside: [`crate::trace::Rings`] in its order.

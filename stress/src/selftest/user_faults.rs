@@ -165,7 +165,7 @@ fn privileged(context: &Context) {
         let kernels = Builder::new().name("bystander").on(cpu).spawn(|| (0..2_000).for_each(|_| thread::yield_now()));
         for number in 0..ALL {
             let end = misdeed(cpu, [5, number]);
-            // QEMU 10 has no caches, and lets everybody write them back.
+            // QEMU's TCG, in version 10, lets everybody write back the caches that it has not. A guest does not know its QEMU.
             if CACHES.contains(&number) && matches!(end, Some(Ok(0))) {
                 continue;
             }
