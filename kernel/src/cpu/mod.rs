@@ -12,7 +12,8 @@ pub(crate) mod features;
 pub(crate) mod held;
 
 use crate::stats::CpuStats;
-use crate::thread::queue::{RunQueue, Sleepers};
+use crate::thread::queue::RunQueue;
+use crate::thread::sleepers::Sleepers;
 use crate::thread::{Home, StackCache, Thread};
 use crate::trace::ring::Ring;
 use crate::trap::report::Snapshot;

@@ -45,6 +45,7 @@ mod priority;
 pub(crate) mod queue;
 mod shield;
 mod sleep;
+pub(crate) mod sleepers;
 mod stack;
 pub(crate) mod switch;
 mod table;
@@ -156,8 +157,8 @@ pub(crate) struct Thread {
     locals: local::Words,
     /// The next thread of the list that it is in: a run queue, the free ones, the dead ones.
     link: AtomicPtr<Thread>,
-    /// The next of the sleepers, and when it wants to wake, in cycles.
-    sleep_link: AtomicPtr<Thread>,
+    /// Its place among the sleepers, and when it wants to wake, in cycles.
+    place: sleepers::Place,
     wake_at: AtomicU64,
     join: join::Join,
     /// Whose end it waits for.
@@ -207,7 +208,7 @@ impl Thread {
             data: AtomicU64::new(0),
             locals: local::Words::none(),
             link: AtomicPtr::new(core::ptr::null_mut()),
-            sleep_link: AtomicPtr::new(core::ptr::null_mut()),
+            place: sleepers::Place::none(),
             wake_at: AtomicU64::new(0),
             join: join::Join::new(),
             waits_for: AtomicPtr::new(core::ptr::null_mut()),

@@ -1,13 +1,10 @@
-//! Lists of threads, chained through the threads themselves: the run queue and the sleepers of a CPU.
+//! Lists of threads, chained through the threads themselves: the run queue of a CPU.
 
 use super::{Priority, Thread};
-use crate::bug;
 use crate::sync::SpinLock;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
-use smp::CpuId;
-use wire::cmdline::Bug;
-use x86_64::instructions::interrupts;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use smp::{CpuId, CpuSet};
 
 /// Threads in the order in which they came, chained by `link`. Whoever holds the list owns the links.
 pub(crate) struct List {
@@ -100,6 +97,9 @@ pub(crate) struct RunQueue {
     filled: AtomicU8,
     /// How many threads are in the lists, likewise.
     length: AtomicUsize,
+    /// CPUs on which threads in the lists may run, likewise. One stays when its last thread is taken, until a search for
+    /// it finds none: so a CPU steps over those that may not run on it once, and not each time that it looks for work.
+    allowed: AtomicU64,
 }
 
 impl RunQueue {
@@ -109,6 +109,7 @@ impl RunQueue {
             lists: SpinLock::new("run queue", [const { List::new() }; Priority::LEVELS as usize]),
             filled: AtomicU8::new(0),
             length: AtomicUsize::new(0),
+            allowed: AtomicU64::new(0),
         }
     }
 
@@ -154,6 +155,9 @@ impl RunQueue {
         let level = thread.priority().level();
         let mut lists = self.lists.lock();
         lists[usize::from(level)].push(thread);
+        // Before `filled`: who sees that there are some sees whom they are for.
+        let allowed = self.allowed.load(Ordering::Relaxed) | thread.affinity.load(Ordering::Relaxed);
+        self.allowed.store(allowed, Ordering::Relaxed);
         self.length.store(self.length.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.filled.store(self.filled.load(Ordering::Relaxed) | 1 << level, Ordering::SeqCst);
     }
@@ -161,8 +165,29 @@ impl RunQueue {
     /// Whether there is a thread that may run on `cpu`.
     pub(crate) fn has_for(&self, cpu: CpuId) -> bool {
         let may_run = |thread: &Thread| thread.may_run_on(cpu);
-        self.first().is_some_and(may_run)
-            || self.filled.load(Ordering::SeqCst) != 0 && self.lists.lock().iter().flat_map(List::iter).any(may_run)
+        if self.first().is_some_and(may_run) {
+            return true;
+        }
+        if self.filled.load(Ordering::SeqCst) == 0 || !self.may_have_for(cpu) {
+            return false;
+        }
+        let lists = self.lists.lock();
+        let found = lists.iter().flat_map(List::iter).any(may_run);
+        if !found {
+            self.has_none_for(cpu);
+        }
+        found
+    }
+
+    /// Whether the lists may have a thread that may run on `cpu`, at a glance.
+    fn may_have_for(&self, cpu: CpuId) -> bool {
+        CpuSet::from_bits(self.allowed.load(Ordering::Relaxed)).contains(cpu)
+    }
+
+    /// A search of all lists found nothing for `cpu`. Under the lock.
+    fn has_none_for(&self, cpu: CpuId) {
+        let allowed = CpuSet::from_bits(self.allowed.load(Ordering::Relaxed)).without(cpu);
+        self.allowed.store(allowed.bits(), Ordering::Relaxed);
     }
 
     /// Takes the first thread that may run on `cpu`.
@@ -223,7 +248,7 @@ impl RunQueue {
     }
 
     fn take_from_lists(&self, cpu: CpuId, lowest: u8) -> Option<&'static Thread> {
-        if self.filled.load(Ordering::Relaxed) >> lowest.min(7) == 0 {
+        if self.filled.load(Ordering::Relaxed) >> lowest.min(7) == 0 || !self.may_have_for(cpu) {
             return None;
         }
         let mut lists = self.lists.lock();
@@ -243,68 +268,60 @@ impl RunQueue {
                 return Some(thread);
             }
         }
+        self.has_none_for(cpu);
         None
     }
 }
 
-/// The threads that wait for a time on a CPU, the earliest first, chained by `sleep_link`.
-pub(crate) struct Sleepers(SpinLock<Earliest>);
+#[cfg(test)]
+mod tests {
+    use super::super::{Home, Thread};
+    use super::*;
 
-struct Earliest(*const Thread);
-
-// SAFETY: as for `List`.
-unsafe impl Send for Earliest {}
-
-impl Sleepers {
-    pub(crate) const fn new() -> Self {
-        Self(SpinLock::new("sleepers", Earliest(ptr::null())))
+    fn cpu(number: usize) -> CpuId {
+        CpuId::new(number)
     }
 
-    /// Adds `thread`, whose `wake_at` is set.
-    pub(crate) fn add(&self, thread: &'static Thread) {
-        let mut first = self.0.lock();
-        if bug::armed(Bug::IrqUnsafe) {
-            interrupts::enable_and_hlt(); // until one comes
-            interrupts::disable();
-        }
-        let due = thread.wake_at.load(Ordering::Relaxed);
-        let (mut before, mut at): (Option<&'static Thread>, _) = (None, first.0);
-        // SAFETY: null, or a thread that was added; so are the links.
-        while let Some(later) = unsafe { at.as_ref() }.filter(|t| t.wake_at.load(Ordering::Relaxed) <= due) {
-            before = Some(later);
-            at = later.sleep_link.load(Ordering::Relaxed);
-        }
-        thread.sleep_link.store(at.cast_mut(), Ordering::Relaxed);
-        match before {
-            None => first.0 = thread,
-            Some(before) => before.sleep_link.store(ptr::from_ref(thread).cast_mut(), Ordering::Relaxed),
-        }
+    fn thread(cpus: &[usize]) -> &'static Thread {
+        let thread: &Thread = Box::leak(Box::new(Thread::new(Home::Cpu)));
+        let allowed = cpus.iter().fold(CpuSet::EMPTY, |allowed, &number| allowed.with(cpu(number)));
+        thread.affinity.store(allowed.bits(), Ordering::Relaxed);
+        thread
     }
 
-    /// Takes `thread` out, if it is still there.
-    pub(crate) fn remove(&self, thread: &'static Thread) {
-        let mut first = self.0.lock();
-        let (mut before, mut at): (Option<&'static Thread>, _) = (None, first.0);
-        // SAFETY: as in `add`.
-        while let Some(here) = unsafe { at.as_ref() } {
-            let next: *const Thread = here.sleep_link.load(Ordering::Relaxed);
-            if ptr::eq(here, thread) {
-                match before {
-                    None => first.0 = next,
-                    Some(before) => before.sleep_link.store(next.cast_mut(), Ordering::Relaxed),
-                }
-                return;
-            }
-            (before, at) = (Some(here), next);
+    #[test]
+    fn a_cpu_steps_over_others_threads_once() {
+        let queue = RunQueue::new();
+        let pinned: Vec<_> = (0..3).map(|_| thread(&[0])).collect();
+        pinned.iter().for_each(|thread| queue.push(thread));
+        assert!(!queue.may_have_for(cpu(1)), "nothing that came may run there");
+        assert!(!queue.has_for(cpu(1)) && queue.take_for(cpu(1)).is_none() && queue.has_for(cpu(0)));
+
+        let shared = thread(&[0, 1]);
+        queue.push(shared);
+        assert!(queue.has_for(cpu(1)) && queue.may_have_for(cpu(1)));
+        assert!(queue.take_for(cpu(1)).is_some_and(|taken| ptr::eq(taken, shared)));
+        assert!(queue.may_have_for(cpu(1)), "nobody has looked again");
+        assert!(queue.take_for(cpu(1)).is_none());
+        assert!(!queue.may_have_for(cpu(1)));
+
+        for wanted in pinned {
+            assert!(queue.take_for(cpu(0)).is_some_and(|taken| ptr::eq(taken, wanted)));
         }
+        assert!(queue.is_empty() && !queue.has_for(cpu(0)));
+        queue.push(shared);
+        assert!(queue.has_for(cpu(1)) && queue.has_for(cpu(0)));
     }
 
-    /// Takes the first thread that is due at `now`.
-    pub(crate) fn take_due(&self, now: u64) -> Option<&'static Thread> {
-        let mut first = self.0.lock();
-        // SAFETY: as in `add`.
-        let thread = unsafe { first.0.as_ref() }.filter(|t| t.wake_at.load(Ordering::Relaxed) <= now)?;
-        first.0 = thread.sleep_link.load(Ordering::Relaxed);
-        Some(thread)
+    #[test]
+    fn a_search_among_the_more_urgent_alone_says_nothing_of_the_rest() {
+        let queue = RunQueue::new();
+        let (urgent, shared) = (thread(&[0]), thread(&[1]));
+        urgent.priority.store(Priority::HIGHEST.level(), Ordering::Relaxed);
+        queue.push(thread(&[0])); // has a word of its own
+        queue.push(urgent);
+        queue.push(shared);
+        assert!(queue.take_from_lists(cpu(1), Priority::HIGHEST.level()).is_none());
+        assert!(queue.take_for(cpu(1)).is_some_and(|taken| ptr::eq(taken, shared)));
     }
 }

@@ -2,11 +2,12 @@
 
 use super::Test;
 use crate::failure::{check, fail};
+use crate::random::Random;
 use crate::workload::Context;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use kernel::thread::{self, Builder, Handle, JoinHandle};
 use kernel::{SpinLock, cpu, time};
@@ -15,6 +16,7 @@ use smp::CpuSet;
 pub const TESTS: &[Test] = &[
     ("threads-that-never-give-way-take-turns", preemption),
     ("a-sleeper-wakes-not-too-early", sleeping),
+    ("of-many-sleepers-each-wakes-when-it-is-due", many_sleepers),
     ("an-unpark-is-never-lost", parking),
     ("an-unpark-outlasts-the-kernels-waits", unpark_in_a_wait),
     ("idle-cpus-take-work-from-busy-ones", stealing),
@@ -50,25 +52,40 @@ fn preemption(context: &Context) {
 
 fn sleeping(_: &Context) {
     for millis in [0, 1, 7, 30] {
-        let (asked, since) = (Duration::from_millis(millis), time::now());
-        thread::sleep(asked);
-        let slept = time::now() - since;
-        check(slept >= time::cycles(asked), "a sleep is not too short", format_args!("{slept} cycles for {asked:?}"));
+        sleep_for(Duration::from_millis(millis));
     }
-    let order = Arc::new(AtomicUsize::new(0));
-    let sleepers: Vec<_> = [60u64, 20, 40]
-        .into_iter()
-        .filter_map(|millis| {
-            let order = order.clone();
-            let sleep = move || {
-                thread::sleep(Duration::from_millis(millis));
-                (millis, order.fetch_add(1, Ordering::Relaxed))
-            };
-            Builder::new().name("sleeps").spawn(sleep).ok()
-        })
-        .collect();
-    for sleeper in sleepers {
-        check(sleeper.join().is_ok(), "sleepers live", format_args!("one died"));
+}
+
+fn sleep_for(asked: Duration) {
+    let since = time::now();
+    thread::sleep(asked);
+    let slept = time::now() - since;
+    check(slept >= time::cycles(asked), "a sleep is not too short", format_args!("{slept} cycles for {asked:?}"));
+}
+
+/// Many sleep on each CPU, for times of all lengths; between them are some that somebody wakes long before their time.
+fn many_sleepers(context: &Context) {
+    const EACH: u64 = 64;
+    const NEVER: Duration = Duration::from_secs(1000);
+    let go = Arc::new(AtomicBool::new(false));
+    let (mut sleepers, mut waiters) = (Vec::new(), Vec::new());
+    for (cpu, number) in context.cpus.into_iter().flat_map(|cpu| (0..EACH).map(move |number| (cpu, number))) {
+        let mut random = Random::new(context.seed, cpu.index() as u64 * EACH + number);
+        let sleeps = move || (0..8).for_each(|_| sleep_for(Duration::from_micros(random.below(20_000))));
+        sleepers.push(Builder::new().name("sleeps").on(cpu).spawn(sleeps));
+        let go = go.clone();
+        let waits = move || {
+            while !go.load(Ordering::Acquire) {
+                thread::park_timeout(NEVER);
+            }
+        };
+        waiters.push(Builder::new().name("waits").on(cpu).spawn(waits));
+    }
+    go.store(true, Ordering::Release);
+    waiters.iter().flatten().for_each(|waiter| waiter.thread().unpark());
+    for thread in waiters.into_iter().chain(sleepers) {
+        let end = thread.map(JoinHandle::join);
+        check(end == Ok(Ok(())), "sleepers live", format_args!("{end:?}"));
     }
 }
 

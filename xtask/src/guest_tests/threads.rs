@@ -78,7 +78,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     sees(
         "locks::irq-unsafe-is-seen",
         "run=test test=a-sleeper-wakes-not-too-early bug=irq-unsafe",
-        "under which somebody enabled interrupts: 'sleepers' (taken at kernel/src/thread/queue.rs:",
+        "under which somebody enabled interrupts: 'sleepers' (taken at kernel/src/thread/sleepers.rs:",
     ),
     sees(
         "locks::turn-in-interrupt-is-seen",
@@ -88,6 +88,7 @@ pub(super) const ROWS: &[GuestTest] = &[
     // Scheduling.
     holds("scheduling::preemption", "run=test test=threads-that-never-give-way-take-turns").on_each(),
     holds("scheduling::sleep", "run=test test=a-sleeper-wakes-not-too-early"),
+    holds("scheduling::many-sleepers", "run=test test=of-many-sleepers-each-wakes-when-it-is-due").on_each(),
     holds("scheduling::unpark-is-never-lost", "run=test test=an-unpark-is-never-lost"),
     holds("scheduling::unpark-in-a-wait", "run=test test=an-unpark-outlasts-the-kernels-waits").on_each(),
     holds("scheduling::quiet", "run=test test=who-waits-for-quiet-lets-the-less-urgent-go-on").on_each(),
