@@ -128,7 +128,7 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
         if let Some((why, since)) = &deaf
             && since.elapsed() > CLOSING
         {
-            return Err(Error::CannotRun(format!("QEMU was not told to go on: {why}")));
+            return Err(Error::CannotRun(format!("QEMU does not take the command to let the guest go (QMP): {why}")));
         }
         let too_long = limits.total.filter(|total| begun.elapsed() > *total);
         let too_silent = (heard.elapsed() > limits.silence).then_some(limits.silence);
