@@ -12,6 +12,7 @@ use crate::cpu;
 use crate::mem::paging;
 use crate::sync::irq::IrqsOff;
 use crate::time;
+use crate::trap;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
@@ -220,7 +221,7 @@ pub(crate) fn stop_others() {
     for other in cpu::REACHABLE.load(Ordering::Acquire).without(me.id()).filter_map(cpu::get) {
         send_nmi(&irqs, other.apic_id.get());
     }
-    let until = time::now() + time::tsc_hz() / 10;
+    let until = time::now() + time::tsc_hz() * trap::NMI_SECONDS;
     while !cpu::REACHABLE.load(Ordering::Acquire).without(me.id()).is_empty() && time::now() < until {
         core::hint::spin_loop();
     }

@@ -63,8 +63,8 @@ pub(crate) fn finish(passed: bool) {
     ENDED.store(true, Ordering::Relaxed);
     // CPUs that are in the middle of writing an event still run, and are done in some instructions; if the host holds
     // one up, later. In a run that failed one may stand still for good.
-    let since = time::now();
-    while cpu::all().any(|cpu| !cpu.trace.is_settled()) && time::now() - since < time::tsc_hz() {
+    let (since, limit) = (time::now(), if passed { time::patience() } else { time::tsc_hz() });
+    while cpu::all().any(|cpu| !cpu.trace.is_settled()) && time::now() - since < limit {
         core::hint::spin_loop();
     }
     if ring::is_there() && options.trace != Trace::Ram && (wants_all(options) || !passed) {

@@ -17,7 +17,6 @@ pub(crate) use ring::init;
 pub(crate) use write::put_off;
 
 use crate::cpu::{self, Cpu};
-use crate::thread::PreemptOff;
 use crate::time;
 use core::sync::atomic::{AtomicU32, Ordering};
 use wire::trace::{Categories, Entry};
@@ -41,34 +40,24 @@ pub(crate) fn emit(event: Event) {
 #[inline(always)]
 pub(crate) fn emit_for(thread: u32, event: Event) {
     if records(event) {
-        speak_for(thread, event);
+        let (kind, a, b) = event.raw();
+        // SAFETY: recording is on.
+        unsafe { write::record_for(thread, u64::from(kind) << 32, u64::from(a) << 32, b) }
     }
-}
-
-#[cold]
-fn speak_for(thread: u32, event: Event) {
-    // The place is of the CPU that runs this, and the thread is not ended with a place taken. On the CPU's own stack
-    // that is so anyway; and there `current` may be a thread that other CPUs already run.
-    let _here = cpu::on_threads_stack().then(PreemptOff::new);
-    enter(cpu::this_racy(), event, thread);
 }
 
 /// Records an event inside an NMI, which does nothing besides: it may have interrupted just that.
 pub(crate) fn emit_in_nmi(event: Event) {
     if records(event) {
         let cpu = cpu::this_racy();
-        enter(cpu, event, cpu.current_number.get());
+        let index = cpu.trace.take();
+        cpu.trace.fill(index, &Entry { time: time::stamp(), thread: cpu.current_number.get(), event });
     }
 }
 
 #[inline(always)]
 fn records(event: Event) -> bool {
     RECORDED.load(Ordering::Relaxed) & event.category().bits() != 0
-}
-
-fn enter(cpu: &Cpu, event: Event, thread: u32) {
-    let index = cpu.trace.take();
-    cpu.trace.fill(index, &Entry { time: time::stamp(), thread, event });
 }
 
 /// Records a timer tick, unless nothing was recorded here since the one before: a CPU that hangs keeps in its ring what

@@ -11,11 +11,12 @@ use super::drain;
 use crate::cpu::offset;
 use crate::cpu::{self, Cpu};
 use crate::thread::switch;
+use crate::trap;
 #[cfg(target_os = "none")]
 use core::arch::naked_asm;
 
 /// Records an event of the thread that runs: `kind` and the word `a` in the upper halves, the word `b`. The layout is
-/// that of [`wire::trace::Entry::words`].
+/// that of [`wire::trace::Entry::words`]. At `palisade_record_for` it goes on with a thread's number in the lower half of `a`.
 ///
 /// # Safety
 /// Recording is on: every CPU has its ring.
@@ -23,6 +24,10 @@ use core::arch::naked_asm;
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn record(kind: u64, a: u64, b: u64) {
     naked_asm!(
+        "mov eax, gs:[{number}]",
+        "or rsi, rax",
+        ".global palisade_record_for",
+        "palisade_record_for:",
         "mov r8, gs:[{head}]",
         "mov r9, rdx",
         "mov r10d, 1",
@@ -35,8 +40,6 @@ pub(super) unsafe extern "C" fn record(kind: u64, a: u64, b: u64) {
         "shl rcx, 5",
         "add rcx, gs:[{entries}]",
         "mov [rcx], rdx",
-        "mov eax, gs:[{number}]",
-        "or rsi, rax",
         "mov [rcx + 16], rsi",
         "mov [rcx + 24], r9",
         "mov eax, r10d",
@@ -57,15 +60,35 @@ pub(super) unsafe extern "C" fn record(kind: u64, a: u64, b: u64) {
     )
 }
 
+/// Records an event of the thread with this number; otherwise as [`record`].
+///
+/// # Safety
+/// As there.
+#[cfg(target_os = "none")]
+pub(super) unsafe fn record_for(thread: u32, kind: u64, a: u64, b: u64) {
+    unsafe extern "C" {
+        fn palisade_record_for(kind: u64, who: u64, b: u64);
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { palisade_record_for(kind, a | u64::from(thread), b) }
+}
+
 /// On a host nothing is recorded.
 #[cfg(not(target_os = "none"))]
 pub(super) unsafe extern "C" fn record(_kind: u64, _a: u64, _b: u64) {}
+
+/// As above.
+#[cfg(not(target_os = "none"))]
+pub(super) unsafe fn record_for(_thread: u32, _kind: u64, _a: u64, _b: u64) {}
 
 /// What has to be done besides: an interrupt wanted the CPU meanwhile, or the ring is nearly full.
 #[cold]
 extern "C" fn after() {
     let irqs = crate::sync::irq::IrqsOff::new();
     let cpu = irqs.cpu();
+    if trap::another_panicked(cpu.id()) {
+        trap::stop();
+    }
     let put_off = cpu.trace.put_off.get();
     cpu.trace.put_off.set(false);
     cpu.trace.renew_due();
@@ -78,7 +101,8 @@ extern "C" fn after() {
     }
 }
 
-/// Whether code at `rip` is in the middle of recording; if so, it is told to come back to what is put off now.
+/// Whether code at `rip` is in the middle of recording; if so, it is told to come back to what is put off now: a change of
+/// threads, or the CPU's end in another's panic, before which the event is written.
 pub(crate) fn put_off(cpu: &Cpu, rip: u64) -> bool {
     #[cfg(target_os = "none")]
     {

@@ -23,7 +23,9 @@ use wire::Record;
 use wire::cmdline::Bug;
 use x86_64::registers::control::Cr2;
 
-pub(crate) use panic::somebody_panicked;
+pub(crate) use nmi::stop;
+pub(crate) use panic::{another_panicked, somebody_panicked};
+pub(crate) use report::NMI_SECONDS;
 
 const NMI: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;

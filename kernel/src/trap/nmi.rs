@@ -15,13 +15,14 @@ pub(super) fn handle(cpu: &Cpu, frame: &Frame) {
     trace::emit_in_nmi(Event::Nmi { rip: frame.rip });
     misdeed::passes(StackKind::Nmi);
     cpu.snapshot.take(frame);
-    if panic::somebody_panicked() {
+    // In the middle of recording it goes on to the event's end, and stops there.
+    if panic::somebody_panicked() && !trace::put_off(cpu, frame.rip) {
         stop();
     }
 }
 
 /// Stops this CPU for good. Whoever waits for its answer sees that it cannot give one.
-pub(super) fn stop() -> ! {
+pub(crate) fn stop() -> ! {
     REACHABLE.remove(cpu::current_id(), Ordering::SeqCst);
     interrupts::disable();
     loop {

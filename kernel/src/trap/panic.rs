@@ -7,6 +7,7 @@ use crate::cpu::{self, apic};
 use crate::sync::irq::IrqsOff;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, Ordering};
+use smp::CpuId;
 use wire::Record;
 
 const NOBODY: u32 = u32::MAX;
@@ -16,6 +17,11 @@ static PANICKED: AtomicU32 = AtomicU32::new(NOBODY);
 /// Whether a CPU has panicked: all others stop.
 pub(crate) fn somebody_panicked() -> bool {
     PANICKED.load(Ordering::Acquire) != NOBODY
+}
+
+/// Whether a CPU other than this has panicked: this one stops.
+pub(crate) fn another_panicked(me: CpuId) -> bool {
+    somebody_panicked() && PANICKED.load(Ordering::Relaxed) != me.index() as u32
 }
 
 #[cfg_attr(target_os = "none", panic_handler)]

@@ -10,7 +10,7 @@ use smp::CpuSet;
 use wire::debug::CpuState;
 
 /// How long a CPU has to take an NMI, in seconds: they cannot be masked, so only a stopped CPU takes longer.
-const NMI_SECONDS: u64 = 2;
+pub(crate) const NMI_SECONDS: u64 = 2;
 
 struct Saved(core::cell::UnsafeCell<Backtrace>);
 

@@ -6,6 +6,7 @@ use crate::cpu::cell::Own;
 use crate::cpu::{self, Cpu, REACHABLE};
 use crate::time;
 use core::sync::atomic::Ordering;
+use smp::CpuSet;
 
 /// What a CPU knows of the one that it watches over.
 #[derive(Debug)]
@@ -33,8 +34,17 @@ pub(crate) fn look(me: &Cpu, now: u64) {
     if taken != dog.seen.get() || dog.since.get() == 0 {
         dog.seen.set(taken);
         dog.since.set(now);
-    } else if now.saturating_sub(dog.since.get()) > time::patience() + time::patience() / 2 {
-        // Half as long again: whoever waits for that CPU knows what for, and is to speak first.
+    } else if now.saturating_sub(dog.since.get()) > time::patience() + time::patience() / 2
+        && !is_asked_to_flush(neighbour)
+    {
+        // Half as long again, and not at all in a shootdown: whoever waits for that CPU knows what for, and is to speak.
         panic!("{} takes no interrupt for more than {} s", neighbour.id(), time::patience_seconds());
     }
+}
+
+/// Whether a shootdown that is not over waits for this CPU.
+fn is_asked_to_flush(cpu: &Cpu) -> bool {
+    let asks =
+        |other: &Cpu| other.request.get() != 0 && CpuSet::from_bits(other.request_targets.get()).contains(cpu.id());
+    cpu::all().any(asks)
 }

@@ -5,6 +5,8 @@ use super::Event;
 
 /// Words of an entry.
 pub const WORDS: usize = 4;
+/// Which of them has the stamp: stored last, it says that the others are there.
+pub const STAMP: usize = 1;
 /// Bytes of an entry.
 pub const BYTES: usize = WORDS * 8;
 

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use wire::Record;
-use wire::trace::entry::{BYTES, HEAD_STRIDE, WORDS};
+use wire::trace::entry::{BYTES, HEAD_STRIDE, STAMP, WORDS};
 use wire::trace::pack::Packer;
 use wire::trace::{Entry, Rings};
 
@@ -39,7 +39,7 @@ impl Follower {
     /// If the file cannot be read.
     pub fn poll(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         for cpu in 0..self.next.len() {
-            self.lane(cpu, out)?;
+            self.lane(cpu, false, out)?;
         }
         Ok(())
     }
@@ -49,8 +49,8 @@ impl Follower {
     /// # Errors
     /// If the file cannot be read.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        self.poll(out)?;
         for cpu in 0..self.next.len() {
+            self.lane(cpu, true, out)?;
             append(&Record::TraceEnd { cpu: cpu as u16, events: self.head(cpu)? }, out);
         }
         Ok(())
@@ -62,7 +62,8 @@ impl Follower {
         Ok(u64::from_le_bytes(head))
     }
 
-    fn lane(&mut self, cpu: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    /// Takes what is new of a CPU's. At the end a place that was taken and never filled is passed over.
+    fn lane(&mut self, cpu: usize, at_end: bool, out: &mut Vec<u8>) -> io::Result<()> {
         let (entries, head) = (self.table.entries, self.head(cpu)?);
         // What was overwritten is lost, and shows by the numbers.
         let from = self.next[cpu].max(head.saturating_sub(entries));
@@ -70,22 +71,28 @@ impl Follower {
             return Ok(());
         }
         let ring = self.table.rings_physical + cpu as u64 * entries * BYTES as u64;
-        let mut bytes = vec![0; (head - from) as usize * BYTES];
         // At most two pieces: up to the ring's end, and from its begin.
         let first = (entries - from % entries).min(head - from) as usize * BYTES;
-        self.memory.read_exact_at(&mut bytes[..first], ring + from % entries * BYTES as u64)?;
-        self.memory.read_exact_at(&mut bytes[first..], ring)?;
+        let copy = || -> io::Result<Vec<u8>> {
+            let mut bytes = vec![0; (head - from) as usize * BYTES];
+            self.memory.read_exact_at(&mut bytes[..first], ring + from % entries * BYTES as u64)?;
+            self.memory.read_exact_at(&mut bytes[first..], ring)?;
+            Ok(bytes)
+        };
+        // An entry's stamp is stored last. So it is read first: all stamps, then the rest.
+        let (stamps, rest) = (copy()?, copy()?);
         // What came round while it was read is not what it was.
         let safe = self.head(cpu)?.saturating_sub(entries).max(from);
 
-        let mut found = (safe..head).map(|index| {
+        let found = (safe..head).map(|index| {
             let at = (index - from) as usize * BYTES;
             let words: [u64; WORDS] = std::array::from_fn(|word| {
-                let at = at + word * 8;
+                let (at, bytes) = (at + word * 8, if word == STAMP { &stamps } else { &rest });
                 u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
             });
             (index, Entry::from_words(words, index))
         });
+        let mut found = found.filter(|(_, entry)| !at_end || entry.is_some());
         let mut current = found.next();
         let mut buffer = [0; PIECE];
         while let Some((index, entry)) = current {
@@ -99,7 +106,7 @@ impl Follower {
                 after += 1;
                 current = found.next();
                 match current {
-                    Some((_, Some(entry))) => packed = entry,
+                    Some((next, Some(entry))) if next == after => packed = entry,
                     _ => break,
                 }
             }
@@ -164,5 +171,24 @@ mod tests {
         assert_eq!((trace.len(), trace.lost()), (192, 36));
         assert!(trace.lanes[0].events.is_sorted_by_key(|entry| entry.time));
         assert!(trace.lanes[0].ended && trace.damaged == 0);
+    }
+
+    #[test]
+    fn a_place_that_was_taken_is_waited_for_and_at_the_end_passed_over() {
+        let mut guest = Guest::new();
+        let mut follower = Follower::new(guest.file.path(), table()).unwrap();
+        let mut out = Vec::new();
+        append(&crate::trace::read::hello(1), &mut out);
+        guest.record(10);
+        let stamp = RINGS + 5 * BYTES as u64 + STAMP as u64 * 8;
+        guest.file.as_file().write_all_at(&[0; 8], stamp).unwrap();
+        follower.poll(&mut out).unwrap();
+        assert_eq!(follower.next, [5]);
+        follower.finish(&mut out).unwrap();
+        let mut builder = Builder::default();
+        builder.push(&out);
+        let trace = builder.finish().unwrap();
+        assert_eq!((trace.len(), trace.lost()), (9, 1));
+        assert!(trace.lanes[0].events.iter().all(|entry| entry.time != 1005));
     }
 }

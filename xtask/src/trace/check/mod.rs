@@ -1,7 +1,7 @@
 //! Replays a trace against the [`rules`](super::rules).
 //!
-//! Where events are missing, nothing can be said: from the last event before a gap to the first one after it, on
-//! whichever CPU, no rule is checked, and what was known before is forgotten.
+//! Where events are missing, nothing can be said but what an event says by itself: from the last event before a gap to the
+//! first one after it, on whichever CPU, no other rule is checked, and what was known before is forgotten.
 
 mod state;
 
@@ -51,7 +51,10 @@ pub fn check(trace: &Trace) -> Findings {
         }
         if until.is_some_and(|end| at.entry.time <= end) {
             findings.unchecked += 1;
+            // What was known up to here is known to have gone on, and is nothing from here on.
+            end(&state, last.take(), trace, &mut findings);
             state = State::default();
+            findings.violations.extend(State::by_itself(&at));
             continue;
         }
         findings.checked += 1;
@@ -61,13 +64,16 @@ pub fn check(trace: &Trace) -> Findings {
             break;
         }
     }
-    if let Some(last) = last {
-        state.not_ended(
-            last.entry.time.saturating_sub(trace.tsc_hz.saturating_mul(ENDS_WITHIN)),
-            &mut findings.violations,
-        );
-    }
+    end(&state, last, trace, &mut findings);
     findings
+}
+
+/// Tells what has not ended in time, by the last event that was checked.
+fn end(state: &State, last: Option<At>, trace: &Trace, findings: &mut Findings) {
+    if let Some(last) = last {
+        let since = last.entry.time.saturating_sub(trace.tsc_hz.saturating_mul(ENDS_WITHIN));
+        state.not_ended(since, &mut findings.violations);
+    }
 }
 
 /// The times in which events are missing, by their begin.
@@ -230,6 +236,20 @@ mod tests {
         assert!(findings.violations.is_empty() && findings.unchecked > 0 && findings.checked > 0);
         trace.lane(2).gaps.clear();
         assert!(!check(&trace).violations.is_empty());
+    }
+
+    #[test]
+    fn where_events_are_missing_what_an_event_says_by_itself_counts_and_what_had_not_ended_before() {
+        let mut events = vec![(0, 70, Event::Request { generation: 9, targets: 0b10 })];
+        events.extend([(0, 1, Event::Tick { quiet: 0 }); 6000]);
+        events.push((1, 71, Event::Wait { masked: 2, what: 0 }));
+        let mut trace = trace(&events);
+        let lane = trace.lane(2);
+        lane.ended = true;
+        lane.events.push(Entry { time: 6000, thread: 72, event: Event::Tick { quiet: 0 } });
+        lane.gaps.push(super::super::Gap { before: 1, lost: 1 });
+        let rules: Vec<_> = check(&trace).violations.iter().map(|violation| violation.rule).collect();
+        assert_eq!(rules, [rules::REQUESTS_END, rules::NO_LOCK_AT_A_WAIT]);
     }
 
     #[test]

@@ -68,8 +68,20 @@ impl Request {
 }
 
 impl State {
+    /// What rule an event breaks whatever came before it.
+    pub(super) fn by_itself(at: &At) -> Option<Violation> {
+        match at.entry.event {
+            Event::Wait { masked, .. } if masked > 0 => {
+                let detail = format!("masked {masked} deep");
+                Some(Violation { rule: rules::NO_LOCK_AT_A_WAIT, at: *at, detail })
+            }
+            _ => None,
+        }
+    }
+
     /// Takes in the next event, and tells what rules it breaks.
     pub(super) fn see(&mut self, at: &At, violations: &mut Vec<Violation>) {
+        violations.extend(Self::by_itself(at));
         let mut broken = |rule, detail: String| violations.push(Violation { rule, at: *at, detail });
         let thread = at.entry.thread;
         self.life(at, &mut broken);
@@ -137,9 +149,6 @@ impl State {
                 } else if before.is_some_and(|before| done(before.by) <= before.done) {
                     broken(rules::DONE_BEFORE_FREE, format!("slot {}", SlotName(slot)));
                 }
-            }
-            Event::Wait { masked, .. } if masked > 0 => {
-                broken(rules::NO_LOCK_AT_A_WAIT, format!("masked {masked} deep"))
             }
             Event::Leave { .. } => {
                 self.running.remove(&thread);
