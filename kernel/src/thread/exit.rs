@@ -112,10 +112,11 @@ fn delay() {
 pub(super) fn left_for_good(thread: &'static Thread) -> Option<&'static Thread> {
     let former = thread.stack.take();
     thread.slot_bits.store(0, Ordering::Relaxed);
+    // Before the event: whoever finds it not dead has looked, and recorded it, before that.
+    thread.state.store(state::DEAD, Ordering::Relaxed);
     if let Former::Mapped(slot) = former {
         emit(Event::OffStack { slot: slot.into_bits(), pending: pending::count() as u64 });
     }
-    thread.state.store(state::DEAD, Ordering::Relaxed);
     let to_reap = match former {
         Former::Mapped(slot) => not_kept(slot, thread),
         Former::Bare(lender) => {
@@ -185,8 +186,9 @@ pub fn quiesce() -> usize {
         let cached = cache::kept();
         table::bury();
         custody::collect();
-        oracle::give_all_back();
+        // Looked at before it: what others have in hand may go aside until they let it go.
         let left = dying + cached + custody::waiting() + table::unburied();
+        oracle::give_all_back();
         if left == 0 || time::now().saturating_sub(since) > time::patience() {
             return left;
         }
