@@ -91,7 +91,15 @@ impl Guest {
             Accel::Kvm => ["-accel", "kvm"].as_slice(),
             Accel::Auto | Accel::Tcg => &["-accel", "tcg,thread=multi"],
             Accel::TcgSingle => &["-accel", "tcg,thread=single"],
-            Accel::Icount => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+            Accel::Icount => &[
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=0,sleep=off",
+                // Firmware waits for this clock to be at rest: it is not to be the host's.
+                "-rtc",
+                "base=2000-01-01,clock=vm",
+            ],
         });
         // It waits for QMP's `cont`, or gdb's. Nothing that it does is over before somebody listens; and where instructions
         // are counted, all is said before it starts, since whatever QEMU is told later makes the CPUs change turns.

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 pub struct Limits {
     /// The whole run.
     pub total: Option<Duration>,
-    /// Without a line of text, or a record that tells of anything new but the time.
+    /// Without a line of text, or a record that tells of anything new but the time; before the kernel's first line, if that is
+    /// less than a boot may take on a busy host, for as long as that.
     pub silence: Duration,
 }
 
@@ -55,6 +56,7 @@ enum Event {
 
 /// The kernel's first line; firmware may have left its own words before it.
 const FIRST_LINE: &str = concat!("Palisade ", env!("CARGO_PKG_VERSION"));
+const BOOT: Duration = Duration::from_secs(30);
 /// How often Ctrl-C and the deadlines are looked at when nothing comes.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
@@ -131,7 +133,8 @@ pub fn watch(guest: &Guest, symbols: &Symbols, limits: Limits, viewer: &mut dyn 
             return Err(Error::CannotRun(format!("QEMU does not take the command to let the guest go (QMP): {why}")));
         }
         let too_long = limits.total.filter(|total| begun.elapsed() > *total);
-        let too_silent = (heard.elapsed() > limits.silence).then_some(limits.silence);
+        let silence = if outcome.first_line.is_some() { limits.silence } else { limits.silence.max(BOOT) };
+        let too_silent = (heard.elapsed() > silence).then_some(silence);
         let why = too_silent.map(|limit| format!("nothing came from it for {} s", limit.as_secs()));
         if let Some(why) = why.or_else(|| too_long.map(|limit| format!("it did not end in {} s", limit.as_secs()))) {
             look(&running, guest.core.as_deref(), symbols, viewer, &mut outcome);

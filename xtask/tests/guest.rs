@@ -6,7 +6,7 @@ use xtask::guest_tests::{self, Expect, GuestTest};
 use xtask::launch::Launch;
 use xtask::outcome::{Outcome, Verdict};
 use xtask::qemu::Medium;
-use xtask::watch::{Limits, Nobody, watch};
+use xtask::watch::{Nobody, watch};
 
 fn main() {
     let (filters, rest) = split(std::env::args());
@@ -46,9 +46,8 @@ fn run(test: &GuestTest) -> Result<(), Failed> {
     if let (true, Medium::Direct { kernel, .. }) = (test.bare, &mut launch.guest.medium) {
         *kernel = bare;
     }
-    let limits = Limits { total: Some(test.limit()), silence: test.limit() };
     let (outcome, end) =
-        watch(&launch.guest, &launch.symbols, limits, &mut Nobody).map_err(|error| error.to_string())?;
+        watch(&launch.guest, &launch.symbols, test.limits(), &mut Nobody).map_err(|error| error.to_string())?;
     let verdict = outcome.judge(&end);
     let right = match (test.expect, &verdict) {
         (Expect::Pass, Verdict::Passed) => true,

@@ -2,8 +2,10 @@
 
 use super::Test;
 use crate::workload::Context;
-use kernel::misdeed;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::thread::{Builder, park};
+use kernel::{misdeed, println};
 
 pub const TESTS: &[Test] = &[
     ("a-cpu-that-masks-interrupts-for-ever", masked_for_ever),
@@ -22,11 +24,24 @@ fn masked_for_ever(context: &Context) {
 }
 
 fn all_hang(context: &Context) {
+    static HANGING: AtomicUsize = AtomicUsize::new(0);
     let mut cpus = context.cpus;
     cpus.next(); // where this runs
+    let others = cpus.len();
     for cpu in cpus {
-        let _ = Builder::new().name("hangs").on(cpu).spawn(|| misdeed::spin_masked(&|| false));
+        let hang = || {
+            let told = Cell::new(false);
+            misdeed::spin_masked(&|| {
+                HANGING.fetch_add(usize::from(!told.replace(true)), Ordering::Relaxed);
+                false
+            });
+        };
+        let _ = Builder::new().name("hangs").on(cpu).spawn(hang);
     }
+    while HANGING.load(Ordering::Relaxed) < others {
+        core::hint::spin_loop();
+    }
+    println!("all others hang");
     misdeed::spin_with_lock_held();
 }
 

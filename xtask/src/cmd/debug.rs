@@ -49,11 +49,11 @@ pub fn run(args: Args) -> Result<()> {
     launch.guest.gdb = Some(socket.clone());
     let mut guest = launch.guest.start()?;
     // What the guest says stands between gdb's lines.
-    if let Some(text) = guest.text.take() {
+    let shown = guest.text.take().map(|text| {
         std::thread::spawn(move || {
             BufReader::new(text).lines().map_while(|line| line.ok()).for_each(|line| println!("| {line}"))
-        });
-    }
+        })
+    });
     if let Some(mut records) = guest.records.take() {
         std::thread::spawn(move || std::io::copy(&mut records, &mut std::io::sink()));
     }
@@ -63,6 +63,8 @@ pub fn run(args: Args) -> Result<()> {
     debugger.args(["-ex", "hbreak palisade_exit"]).arg("-x").arg(&script).args(&args.gdb);
     let ended = debugger.status().context("cannot run gdb")?;
     guest.kill();
+    // All that the guest said; the pipe is closed now.
+    let _ = shown.map(std::thread::JoinHandle::join);
     end(ended)
 }
 

@@ -63,6 +63,6 @@ pub(super) const ROWS: &[GuestTest] = &[
         "run=test test=all-cpus-hang-one-with-a-lock",
         Expect::Fail("holds 'misdeed' (taken at kernel/src/misdeed/mod.rs:"),
     )
-    .limit_s(10),
+    .silence_s(4),
     test("hangs::a-triple-fault", "run=test test=a-triple-fault", Expect::Fail("CPU 0: running, thread 'main'")),
 ];

@@ -42,7 +42,8 @@ pub(super) const ROWS: &[GuestTest] = &[
     test(
         "many::more-than-memory-has-room-for-is-told",
         "run=stress workload=many rounds=1 threads=20000",
-        Expect::Fail("threads can be started: no stack for a thread: no frame is left"),
+        // A frame for its stack, or memory for its object, as it comes.
+        Expect::Fail("threads can be started: no …is left"),
     )
     .mem(64)
     .limit_s(120),

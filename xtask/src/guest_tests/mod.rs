@@ -16,6 +16,7 @@ mod user;
 
 use crate::artifacts::Kind;
 use crate::options::{Accel, Machine};
+use crate::watch::Limits;
 use std::time::Duration;
 
 /// What has to come of a test.
@@ -48,6 +49,8 @@ pub struct GuestTest {
     pub kind: Kind,
     /// Seconds after which it is taken to hang, on a host of two cores.
     pub limit: u64,
+    /// Seconds of silence after which it is, likewise.
+    pub silence: u64,
     /// What has to come of it.
     pub expect: Expect,
     /// Given to the direct loader in place of the kernel file. It must say why that is none in one line.
@@ -63,14 +66,19 @@ impl GuestTest {
         Machine { smp: self.smp, mem: self.mem, accel: self.accel, ..Machine::default() }
     }
 
-    /// The limit.
+    /// The limits.
     #[must_use]
-    pub const fn limit(&self) -> Duration {
-        Duration::from_secs(self.limit)
+    pub const fn limits(&self) -> Limits {
+        Limits { total: Some(Duration::from_secs(self.limit)), silence: Duration::from_secs(self.silence) }
     }
 
     const fn smp(mut self, smp: u32) -> Self {
         self.smp = smp;
+        self
+    }
+
+    const fn silence_s(mut self, silence: u64) -> Self {
+        self.silence = silence;
         self
     }
 
@@ -128,6 +136,7 @@ const fn test(name: &'static str, words: &'static str, expect: Expect) -> GuestT
         accel: Accel::Tcg,
         kind: Kind::Release,
         limit: 60,
+        silence: 120,
         expect,
         no_kernel: None,
         bare: false,
