@@ -14,14 +14,14 @@ pub(super) const ROWS: &[GuestTest] = &[
     holds("exits::all-cpus-at-once-delay-100000", "run=test test=all-cpus-abort-at-once delay=100000"),
     sees(
         "exits::publish-before-switch-is-seen-delay-1",
-        // The oracle keeps what is unmapped aside: the stack that a CPU comes back to is nobody else's yet.
-        "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch rounds=20000 oracle=on",
-        "double fault in the kernel",
+        "run=test test=all-cpus-abort-at-once delay=1 bug=publish-before-switch rounds=20000",
+        " in the kernel: …at rip 0x", // a double fault, nearly always; or the stack is another's already, and anything faults
     )
     .limit_s(120),
     sees(
         "exits::publish-before-switch-is-seen-delay-100000",
-        "run=test test=all-cpus-abort-at-once delay=100000 bug=publish-before-switch oracle=on",
+        // The oracle keeps what is unmapped aside: the stack that a CPU comes back to is nobody else's yet.
+        "run=test test=all-cpus-abort-at-once delay=100000 bug=publish-before-switch rounds=2000 oracle=on",
         "double fault in the kernel",
     ),
     holds("exits::a-joined-thread-can-be-used-again", "run=test test=a-joined-thread-can-be-used-again-at-once")
