@@ -16,7 +16,7 @@ pub struct Args {
     /// Boot the image that has the seeded bugs.
     #[arg(long)]
     seeded_bugs: bool,
-    /// Seconds without any output after which the guest is taken to hang.
+    /// Seconds without any output after which the guest is taken to hang; until the kernel's first line, 30 if that is more.
     #[arg(long, value_name = "S", default_value_t = 60)]
     silence: u64,
     /// The kernel's command line, such as `run=test test=boot`.
