@@ -121,7 +121,7 @@ fn what_a_failing_run_recorded_comes_out_and_can_be_shown() {
     let shown = |words: &str| run(&format!("trace {} {words}", trace.display()), None, 0);
     let text = shown("--event wait");
     assert!(text.contains("wait masked=1 what=shootdown"), "{text}");
-    // On the other stream may stand what is missing: an event that a CPU was writing when the panic halted it.
+    // On the other stream may stand what is missing: an event whose writing waited for a handler when the panic halted its CPU.
     let json = xtask(&format!("trace {} --json --event fault --last 1", trace.display()), None);
     assert!(json.status.success(), "{json:?}");
     let json = String::from_utf8_lossy(&json.stdout);

@@ -112,7 +112,7 @@ fn delay() {
 pub(super) fn left_for_good(thread: &'static Thread) -> Option<&'static Thread> {
     let former = thread.stack.take();
     thread.slot_bits.store(0, Ordering::Relaxed);
-    // Before the event: whoever finds it not dead has looked, and recorded it, before that.
+    // Before the event: whoever finds it not dead looked before that.
     thread.state.store(state::DEAD, Ordering::Relaxed);
     if let Former::Mapped(slot) = former {
         emit(Event::OffStack { slot: slot.into_bits(), pending: pending::count() as u64 });

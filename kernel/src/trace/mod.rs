@@ -14,7 +14,7 @@ mod write;
 
 pub(crate) use drain::{finish, finish_in_panic, start};
 pub(crate) use ring::init;
-pub(crate) use write::put_off;
+pub(crate) use write::{put_off, stops_later};
 
 use crate::cpu::{self, Cpu};
 use crate::time;

@@ -38,6 +38,8 @@ pub(crate) struct Ring {
     pub(super) quiet_ticks: Own<u32>,
     /// An interrupt wanted the CPU while an event was written.
     pub(super) put_off: Own<bool>,
+    /// A panic's NMI wanted to stop the CPU while an event was written.
+    pub(super) stop: Own<bool>,
     lossless: Own<bool>,
 }
 
@@ -69,6 +71,7 @@ impl Ring {
             after_tick: Own::<u64>::new(u64::MAX),
             quiet_ticks: Own::<u32>::new(0),
             put_off: Own::<bool>::new(false),
+            stop: Own::<bool>::new(false),
             lossless: Own::<bool>::new(false),
         }
     }
@@ -144,7 +147,9 @@ impl Ring {
 
     pub(super) fn set_sent(&self, index: u64) {
         self.sent.store(index, Ordering::Relaxed);
-        self.renew_due();
+        // What the ring's CPU was told to do besides is left to it.
+        let due = self.next_due();
+        let _ = self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now != 0).then_some(due));
     }
 
     /// Has whoever writes an event look whether something has to be done besides.
@@ -152,10 +157,13 @@ impl Ring {
         self.due.store(0, Ordering::Relaxed);
     }
 
-    /// That was done.
+    /// That is done now; on the ring's CPU.
     pub(super) fn renew_due(&self) {
-        let due = if self.lossless.get() { self.sent() + self.capacity() / 4 * 3 } else { u64::MAX };
-        self.due.store(due, Ordering::Relaxed);
+        self.due.store(self.next_due(), Ordering::Relaxed);
+    }
+
+    fn next_due(&self) -> u64 {
+        if self.lossless.get() { self.sent() + self.capacity() / 4 * 3 } else { u64::MAX }
     }
 
     /// Whether the ring has to be relieved.

@@ -86,7 +86,7 @@ pub(super) unsafe fn record_for(_thread: u32, _kind: u64, _a: u64, _b: u64) {}
 extern "C" fn after() {
     let irqs = crate::sync::irq::IrqsOff::new();
     let cpu = irqs.cpu();
-    if trap::another_panicked(cpu.id()) {
+    if cpu.trace.stop.get() {
         trap::stop();
     }
     let put_off = cpu.trace.put_off.get();
@@ -101,8 +101,17 @@ extern "C" fn after() {
     }
 }
 
-/// Whether code at `rip` is in the middle of recording; if so, it is told to come back to what is put off now: a change of
-/// threads, or the CPU's end in another's panic, before which the event is written.
+/// Whether code at `rip` is in the middle of recording; if so, it is told to stop the CPU when the event is written. In an
+/// NMI.
+pub(crate) fn stops_later(cpu: &Cpu, rip: u64) -> bool {
+    let inside = put_off(cpu, rip);
+    if inside {
+        cpu.trace.stop.set(true);
+    }
+    inside
+}
+
+/// Whether code at `rip` is in the middle of recording; if so, it is told to come back to what is put off now.
 pub(crate) fn put_off(cpu: &Cpu, rip: u64) -> bool {
     #[cfg(target_os = "none")]
     {

@@ -24,7 +24,7 @@ use wire::cmdline::Bug;
 use x86_64::registers::control::Cr2;
 
 pub(crate) use nmi::stop;
-pub(crate) use panic::{another_panicked, somebody_panicked};
+pub(crate) use panic::somebody_panicked;
 pub(crate) use report::NMI_SECONDS;
 
 const NMI: u64 = 2;

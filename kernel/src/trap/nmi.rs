@@ -16,7 +16,7 @@ pub(super) fn handle(cpu: &Cpu, frame: &Frame) {
     misdeed::passes(StackKind::Nmi);
     cpu.snapshot.take(frame);
     // In the middle of recording it goes on to the event's end, and stops there.
-    if panic::somebody_panicked() && !trace::put_off(cpu, frame.rip) {
+    if panic::another_panicked(cpu.id()) && !trace::stops_later(cpu, frame.rip) {
         stop();
     }
 }

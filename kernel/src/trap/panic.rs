@@ -20,7 +20,7 @@ pub(crate) fn somebody_panicked() -> bool {
 }
 
 /// Whether a CPU other than this has panicked: this one stops.
-pub(crate) fn another_panicked(me: CpuId) -> bool {
+pub(super) fn another_panicked(me: CpuId) -> bool {
     somebody_panicked() && PANICKED.load(Ordering::Relaxed) != me.index() as u32
 }
 

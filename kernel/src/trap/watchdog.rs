@@ -34,10 +34,11 @@ pub(crate) fn look(me: &Cpu, now: u64) {
     if taken != dog.seen.get() || dog.since.get() == 0 {
         dog.seen.set(taken);
         dog.since.set(now);
-    } else if now.saturating_sub(dog.since.get()) > time::patience() + time::patience() / 2
-        && !is_asked_to_flush(neighbour)
-    {
-        // Half as long again, and not at all in a shootdown: whoever waits for that CPU knows what for, and is to speak.
+        return;
+    }
+    // Half as long again, and twice that in a shootdown: whoever waits for that CPU knows what for, and is to speak first.
+    let (late, patience) = (now.saturating_sub(dog.since.get()), time::patience() + time::patience() / 2);
+    if late > patience && (late > 2 * patience || !is_asked_to_flush(neighbour)) {
         panic!("{} takes no interrupt for more than {} s", neighbour.id(), time::patience_seconds());
     }
 }

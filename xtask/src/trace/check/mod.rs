@@ -51,10 +51,14 @@ pub fn check(trace: &Trace) -> Findings {
         }
         if until.is_some_and(|end| at.entry.time <= end) {
             findings.unchecked += 1;
-            // What was known up to here is known to have gone on, and is nothing from here on.
-            end(&state, last.take(), trace, &mut findings);
+            // From here on nothing is known of what was open.
+            if let Some(last) = last.take() {
+                state.requests_not_ended(long_before(trace, last), &mut findings.violations);
+            }
             state = State::default();
-            findings.violations.extend(State::by_itself(&at));
+            if findings.violations.len() < MOST {
+                findings.violations.extend(State::by_itself(&at));
+            }
             continue;
         }
         findings.checked += 1;
@@ -64,16 +68,17 @@ pub fn check(trace: &Trace) -> Findings {
             break;
         }
     }
-    end(&state, last, trace, &mut findings);
+    if let Some(last) = last {
+        let time = long_before(trace, last);
+        state.requests_not_ended(time, &mut findings.violations);
+        state.stacks_not_unmapped(time, &mut findings.violations);
+    }
     findings
 }
 
-/// Tells what has not ended in time, by the last event that was checked.
-fn end(state: &State, last: Option<At>, trace: &Trace, findings: &mut Findings) {
-    if let Some(last) = last {
-        let since = last.entry.time.saturating_sub(trace.tsc_hz.saturating_mul(ENDS_WITHIN));
-        state.not_ended(since, &mut findings.violations);
-    }
+/// What began before this time had to end by the time of `at`.
+fn long_before(trace: &Trace, at: At) -> u64 {
+    at.entry.time.saturating_sub(trace.tsc_hz.saturating_mul(ENDS_WITHIN))
 }
 
 /// The times in which events are missing, by their begin.

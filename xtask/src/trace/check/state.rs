@@ -178,10 +178,15 @@ impl State {
         }
     }
 
-    /// Tells of what began before `time` and has not ended.
-    pub(super) fn not_ended(&self, time: u64, violations: &mut Vec<Violation>) {
+    /// Tells requests that began before `time` and have not ended.
+    pub(super) fn requests_not_ended(&self, time: u64, violations: &mut Vec<Violation>) {
         let open = self.requests.values().filter(|request| request.begun.entry.time < time);
         violations.extend(open.map(Request::never_ended));
+    }
+
+    /// Tells stacks that were left before `time` and are not unmapped. At a run's end, which drains them: before it some wait
+    /// for the next thread that ends, or are kept for the next one that begins.
+    pub(super) fn stacks_not_unmapped(&self, time: u64, violations: &mut Vec<Violation>) {
         let mut waiting: Vec<_> = self.waiting.iter().filter(|(_, at)| at.entry.time < time).collect();
         waiting.sort_unstable_by_key(|(_, at)| at.entry.time);
         violations.extend(waiting.into_iter().map(|(slot, at)| {
