@@ -12,7 +12,7 @@ use x86_64::instructions::port::Port;
 
 const PIT_HZ: u64 = 1_193_182;
 /// Measurements a second: each takes 2 ms, most of which a host that is busy leaves alone; the steps that it begins and
-/// ends with, four accesses to ports, make it a few µs too long.
+/// ends with, four accesses to ports, make it longer by what they take.
 const RATE: u64 = 500;
 const PIT_COUNT: u64 = PIT_HZ / RATE;
 /// How many there are.

@@ -56,6 +56,7 @@ enum Event {
 
 /// The kernel's first line; firmware may have left its own words before it.
 const FIRST_LINE: &str = concat!("Palisade ", env!("CARGO_PKG_VERSION"));
+/// How long it may take to come on a busy host.
 const BOOT: Duration = Duration::from_secs(30);
 /// How often Ctrl-C and the deadlines are looked at when nothing comes.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);

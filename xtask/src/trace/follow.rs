@@ -120,6 +120,7 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::Trace;
     use crate::trace::read::Builder;
     use std::io::Write;
     use wire::trace::Event;
@@ -154,20 +155,31 @@ mod tests {
         Rings { magic: Rings::MAGIC, tsc_hz: 1, cpus: 1, entries: 64, rings_physical: RINGS, ..Rings::default() }
     }
 
-    #[test]
-    fn what_is_recorded_between_two_visits_comes_in_order_and_what_was_overwritten_is_counted() {
-        let mut guest = Guest::new();
-        let mut follower = Follower::new(guest.file.path(), table()).unwrap();
+    /// A guest, its follower, and the begin of a trace.
+    fn followed() -> (Guest, Follower, Vec<u8>) {
+        let guest = Guest::new();
+        let follower = Follower::new(guest.file.path(), table()).unwrap();
         let mut out = Vec::new();
         append(&crate::trace::read::hello(1), &mut out);
+        (guest, follower, out)
+    }
+
+    /// The trace, when the guest has ended.
+    fn ended(mut follower: Follower, mut out: Vec<u8>) -> Trace {
+        follower.finish(&mut out).unwrap();
+        let mut builder = Builder::default();
+        builder.push(&out);
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_recorded_between_two_visits_comes_in_order_and_what_was_overwritten_is_counted() {
+        let (mut guest, mut follower, mut out) = followed();
         for count in [0, 10, 50, 64, 3, 100, 1] {
             guest.record(count);
             follower.poll(&mut out).unwrap();
         }
-        follower.finish(&mut out).unwrap();
-        let mut builder = Builder::default();
-        builder.push(&out);
-        let trace = builder.finish().unwrap();
+        let trace = ended(follower, out);
         assert_eq!((trace.len(), trace.lost()), (192, 36));
         assert!(trace.lanes[0].events.is_sorted_by_key(|entry| entry.time));
         assert!(trace.lanes[0].ended && trace.damaged == 0);
@@ -175,20 +187,16 @@ mod tests {
 
     #[test]
     fn a_place_that_was_taken_is_waited_for_and_at_the_end_passed_over() {
-        let mut guest = Guest::new();
-        let mut follower = Follower::new(guest.file.path(), table()).unwrap();
-        let mut out = Vec::new();
-        append(&crate::trace::read::hello(1), &mut out);
+        let (mut guest, mut follower, mut out) = followed();
         guest.record(10);
-        let stamp = RINGS + 5 * BYTES as u64 + STAMP as u64 * 8;
-        guest.file.as_file().write_all_at(&[0; 8], stamp).unwrap();
+        for place in [5, 8] {
+            let stamp = RINGS + place * BYTES as u64 + STAMP as u64 * 8;
+            guest.file.as_file().write_all_at(&[0; 8], stamp).unwrap();
+        }
         follower.poll(&mut out).unwrap();
         assert_eq!(follower.next, [5]);
-        follower.finish(&mut out).unwrap();
-        let mut builder = Builder::default();
-        builder.push(&out);
-        let trace = builder.finish().unwrap();
-        assert_eq!((trace.len(), trace.lost()), (9, 1));
-        assert!(trace.lanes[0].events.iter().all(|entry| entry.time != 1005));
+        let trace = ended(follower, out);
+        assert_eq!((trace.len(), trace.lost()), (8, 2));
+        assert!(trace.lanes[0].gaps.iter().map(|gap| gap.before).eq([5, 7]));
     }
 }
