@@ -63,7 +63,8 @@ fn sleep_for(asked: Duration) {
     check(slept >= time::cycles(asked), "a sleep is not too short", format_args!("{slept} cycles for {asked:?}"));
 }
 
-/// Many sleep on each CPU, for times of all lengths; between them are some that somebody wakes long before their time.
+/// Many sleep on each CPU, for times of all lengths; between them are some that somebody wakes long before their time, and that
+/// sleep then.
 fn many_sleepers(context: &Context) {
     const EACH: u64 = 64;
     const NEVER: Duration = Duration::from_secs(1000);
@@ -72,12 +73,14 @@ fn many_sleepers(context: &Context) {
     for (cpu, number) in context.cpus.into_iter().flat_map(|cpu| (0..EACH).map(move |number| (cpu, number))) {
         let mut random = Random::new(context.seed, cpu.index() as u64 * EACH + number);
         let sleeps = move || (0..8).for_each(|_| sleep_for(Duration::from_micros(random.below(20_000))));
+        let (go, mut then) = (go.clone(), sleeps.clone());
         sleepers.push(Builder::new().name("sleeps").on(cpu).spawn(sleeps));
-        let go = go.clone();
         let waits = move || {
             while !go.load(Ordering::Acquire) {
                 thread::park_timeout(NEVER);
             }
+            // Again, now that nobody wakes it: its place among the sleepers is free.
+            then();
         };
         waiters.push(Builder::new().name("waits").on(cpu).spawn(waits));
     }
